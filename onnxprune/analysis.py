@@ -18,6 +18,7 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.ops.labels import Fixed, Purpose
+from onnxprune.options import Options
 from onnxprune.validate import foreign_nodes
 
 __all__ = ["Analysis", "analyse"]
@@ -117,22 +118,14 @@ def _select(coupling: Coupling, index: Index, include: tuple[str, ...], exclude:
     return replace(coupling, groups=groups, held=coupling.held + held, group_of={group.name: group for group in groups})
 
 
-def analyse(
-    model: Model,
-    *,
-    input_shapes: dict[str, tuple[int, ...]] | None = None,
-    include: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
-) -> Analysis:
+def analyse(model: Model, options: Options | None = None) -> Analysis:
     """Find out what can be removed from a network.
 
     Parameters
     ----------
     model : Model
-    input_shapes : dict, optional
-        Shapes for inputs with symbolic dimensions.
-    include, exclude : tuple of str
-        Node or tensor names, or regular expressions.
+    options : Options, optional
+        What is left out, what is opened, and shapes for inputs with symbolic dimensions.
 
     Returns
     -------
@@ -145,15 +138,17 @@ def analyse(
     ModelError
         If the network is none that can be run.
     """
+    options = options or Options()
     index = Index(model.proto)
     try:
-        shapes = infer_shapes(index, model.skeleton(), input_shapes)
-        coupling = couple(walk(index, shapes, _is_uniform(model, index), foreign_nodes(index)), index)
+        shapes = infer_shapes(index, model.skeleton(), options.input_shapes)
+        trace = walk(index, shapes, _is_uniform(model, index), foreign_nodes(index), options.opened)
+        coupling = couple(trace, index)
     except _CONTRADICTIONS:
         # Rules trust that operators fit their inputs. Where they do not, onnxruntime says it best.
-        _require_runnable(model, index, input_shapes)
+        _require_runnable(model, index, options.input_shapes)
         raise
-    coupling = _select(coupling, index, include, exclude)
+    coupling = _select(coupling, index, options.include, options.exclude)
     sizes = np.array([group.size for group in coupling.groups], dtype=np.int64)
     return Analysis(model, index, shapes, coupling, {m: measure(m, coupling, index) for m in MEASURES}, sizes)
 

@@ -63,6 +63,8 @@ def prune(
     refit: str = "auto",
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    prune_normalized: bool = False,
+    head_dim: bool = False,
     round_to: int | str = "off",
     min_keep: float | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -81,7 +83,8 @@ def prune(
         model's version and quantization annotations.
     ratio : float
         Share to remove of `measure`, between 0 and 1, met within one percentage point.
-    method, measure, allocation, refit, include, exclude, round_to, min_keep, input_shapes, providers, seed, best_effort
+    method, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep, input_shapes
+    providers, seed, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     replay : Plan, optional
         Carry out this plan in place of `ratio`.
@@ -118,6 +121,8 @@ def prune(
         refit=refit,
         include=names(include),
         exclude=names(exclude),
+        prune_normalized=prune_normalized,
+        head_dim=head_dim,
         round_to=round_to,
         min_keep=min_keep,
         input_shapes=_shapes(input_shapes),
@@ -134,6 +139,8 @@ def inspect(
     *,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    prune_normalized: bool = False,
+    head_dim: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     min_keep: float = 1.0,
 ) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def inspect(
     Parameters
     ----------
     model : path, ModelProto or gs.Graph
-    include, exclude, input_shapes, min_keep
+    include, exclude, prune_normalized, head_dim, input_shapes, min_keep
         As the flags of `onnxprune inspect`.
 
     Returns
@@ -150,11 +157,16 @@ def inspect(
     dict
     """
     options = Options(
-        include=names(include), exclude=names(exclude), input_shapes=_shapes(input_shapes), min_keep=min_keep
+        include=names(include),
+        exclude=names(exclude),
+        prune_normalized=prune_normalized,
+        head_dim=head_dim,
+        input_shapes=_shapes(input_shapes),
+        min_keep=min_keep,
     )
     opened = _open(model)
     io.check(opened)
-    analysis = analyse(opened, input_shapes=options.input_shapes, include=options.include, exclude=options.exclude)
+    analysis = analyse(opened, options)
     return inspection(analysis, floors(analysis, options.keep_at_least[-1]), place_of(opened))
 
 

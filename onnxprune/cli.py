@@ -81,6 +81,8 @@ def _inspect(argv: Sequence[str]) -> None:
         arguments.input,
         include=arguments.include,
         exclude=arguments.exclude,
+        prune_normalized=arguments.prune_normalized,
+        head_dim=arguments.head_dim,
         input_shapes=input_shapes(arguments),
         min_keep=arguments.min_keep,
     )

@@ -56,6 +56,14 @@ def _add_common(parser: _Parser) -> None:
         "--include", "NAME", "prune only what these nodes or tensors touch; a name, or a pattern that matches all of it"
     )
     parser.names("--exclude", "NAME", "leave what these nodes or tensors touch as it is")
+    parser.switch(
+        "--prune-normalized",
+        text="open the channels that LayerNormalization and its kin take statistics over (streams of transformers): "
+        "statistics are then over the kept ones, so the function changes before any weight does",
+    )
+    parser.switch(
+        "--head-dim", text="prune within attention heads, equally many positions of each, in place of whole heads"
+    )
     parser.names(
         "--input-shape",
         "NAME:SIZES",
@@ -161,6 +169,8 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         refit=arguments.refit,
         include=tuple(arguments.include),
         exclude=tuple(arguments.exclude),
+        prune_normalized=arguments.prune_normalized,
+        head_dim=arguments.head_dim,
         round_to=parse_round_to(arguments.round_to),
         min_keep=arguments.min_keep,
         input_shapes=input_shapes(arguments),

@@ -11,6 +11,7 @@ from onnxprune.budget import ALLOCATIONS
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
+from onnxprune.ops.trace import Opened
 
 __all__ = ["REFITS", "Options", "names", "parse_input_shape", "parse_round_to"]
 
@@ -37,6 +38,10 @@ class Options:
         is none yet.
     include, exclude : tuple of str
         Node or tensor names, or regular expressions that match a whole name.
+    prune_normalized : bool
+        Open the channels that LayerNormalization and its kin take statistics over.
+    head_dim : bool
+        Prune positions within attention heads, equally many of each, in place of whole heads.
     round_to : "off", "auto" or int
         Kept counts go up to a multiple of this; "auto" picks one for the element type.
     min_keep : float or None
@@ -58,6 +63,8 @@ class Options:
     refit: str = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    prune_normalized: bool = False
+    head_dim: bool = False
     round_to: int | str = "off"
     min_keep: float | None = None
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -99,6 +106,11 @@ class Options:
                 ) from error
 
     @property
+    def opened(self) -> Opened:
+        """What is pinned by default and shall not be."""
+        return Opened(normalized=self.prune_normalized, inside_heads=self.head_dim)
+
+    @property
     def keep_at_least(self) -> tuple[float, ...]:
         """Floors to try, the first that the ratio can be reached with counts; the last is the lowest."""
         if self.min_keep is not None:
@@ -115,6 +127,8 @@ class Options:
             "refit": self.refit,
             "include": list(self.include),
             "exclude": list(self.exclude),
+            "prune_normalized": bool(self.prune_normalized),
+            "head_dim": bool(self.head_dim),
             "round_to": self.round_to if isinstance(self.round_to, str) else int(self.round_to),
             "min_keep": None if self.min_keep is None else float(self.min_keep),
             "input_shapes": {name: [int(size) for size in shape] for name, shape in self.input_shapes.items()},

@@ -166,7 +166,7 @@ def plan_model(
     """
     with clock.stage("analyse"):
         io.check(model)
-        analysis = analyse(model, input_shapes=options.input_shapes, include=options.include, exclude=options.exclude)
+        analysis = analyse(model, options)
         require_groups(analysis)
     with clock.stage("score", len(analysis.coupling.groups)):
         if replay is not None:

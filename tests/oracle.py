@@ -15,13 +15,14 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.ops.labels import Labels, Purpose
-from onnxprune.ops.trace import Kept, Role
+from onnxprune.ops.trace import Kept, Opened, Role
 from onnxprune.rewrite.apply import apply
 from onnxprune.rewrite.plan import GroupPlan, Plan
 from onnxprune.validate.compare import difference
 from onnxprune.validate.twin import build_twin
 
 __all__ = [
+    "SHARES",
     "TOLERANCE",
     "Analysis",
     "analyse",
@@ -36,6 +37,7 @@ __all__ = [
 
 TOLERANCE = 1e-5
 SHARES = (0.3, 0.6, 1.0)
+NOTHING = Opened()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ class Analysis:
 
 
 def analyse(
-    proto: ModelProto, *, given: dict[str, tuple[int, ...]] | None = None, barred: frozenset[int] = frozenset()
+    proto: ModelProto,
+    *,
+    given: dict[str, tuple[int, ...]] | None = None,
+    barred: frozenset[int] = frozenset(),
+    opened: Opened = NOTHING,
 ) -> Analysis:
     """Label and couple a copy of a network."""
     model = io.from_proto(proto)
@@ -75,7 +81,7 @@ def analyse(
         value = model.array(index.weights[name])
         return bool(value.size == 0 or (value == value.flat[0]).all())
 
-    return Analysis(model, index, shapes, couple(walk(index, shapes, is_uniform, barred), index))
+    return Analysis(model, index, shapes, couple(walk(index, shapes, is_uniform, barred, opened), index))
 
 
 def _draw(group: Group, rng: np.random.Generator, share: float) -> tuple[int, ...]:
@@ -91,9 +97,9 @@ def random_plan(coupling: Coupling, rng: np.random.Generator, share: float) -> P
     return Plan("", tuple(GroupPlan(group.name, group.size, _draw(group, rng, share)) for group in coupling.groups))
 
 
-def prune(proto: ModelProto, plan: Plan, *, barred: frozenset[int] = frozenset()) -> Model:
+def prune(proto: ModelProto, plan: Plan, *, barred: frozenset[int] = frozenset(), opened: Opened = NOTHING) -> Model:
     """Carry a plan out on a copy of a network, and check the result's structure and signature."""
-    found = analyse(proto, barred=barred)
+    found = analyse(proto, barred=barred, opened=opened)
     plan.check(found.coupling)
     apply(found.model, found.index, found.shapes, found.coupling, plan)
     io.check(found.model)
@@ -149,13 +155,14 @@ def twin_gap(
     *,
     sizes: Mapping[str, tuple[int, ...]] | None = None,
     barred: frozenset[int] = frozenset(),
+    opened: Opened = NOTHING,
 ) -> tuple[float, set[str]]:
     """Compare a pruned network with the twin, at the outputs and at what readers compute.
 
     `sizes` are shapes of inputs to run with, in place of those that the analysis assumed. Returns the largest relative
     L2 difference, and the groups of which a channel stays that some reader sees other than zero.
     """
-    found = analyse(proto, barred=barred)
+    found = analyse(proto, barred=barred, opened=opened)
     coupling, trace = found.coupling, found.coupling.trace
     factors = plan.unit_factors(coupling)
     twin = build_twin(found.model.copy().proto, found.index, found.shapes, coupling, scaled=factors is not None)
@@ -210,24 +217,25 @@ def assert_sound(
     scaled: bool = False,
     powerful: bool = True,
     tolerance: float = TOLERANCE,
+    opened: Opened = NOTHING,
 ) -> None:
     """Prune a network by random plans, and prove each result by the twin; a plan that keeps all changes nothing.
 
     With `powerful`, some channel of each group has to be seen to be other than zero.
     """
     before = proto.SerializeToString(deterministic=True)
-    coupling = analyse(proto, barred=barred).coupling
-    everything = prune(proto, random_plan(coupling, rng, 0.0), barred=barred)
+    coupling = analyse(proto, barred=barred, opened=opened).coupling
+    everything = prune(proto, random_plan(coupling, rng, 0.0), barred=barred, opened=opened)
     assert everything.proto.SerializeToString(deterministic=True) == before, "a plan that keeps all changed the file"
     active: set[str] = set()
     for share in shares:
         plan = random_plan(coupling, rng, share)
         plan = _scaled(plan, rng) if scaled else plan
-        pruned = prune(proto, plan, barred=barred)
+        pruned = prune(proto, plan, barred=barred, opened=opened)
         if any(len(item.kept) < item.channels for item in plan.groups):
             assert weight_count(pruned.proto) < weight_count(proto), "nothing was removed"
         for shapes in sizes:
-            gap, seen = twin_gap(proto, plan, pruned, rng, sizes=shapes, barred=barred)
+            gap, seen = twin_gap(proto, plan, pruned, rng, sizes=shapes, barred=barred, opened=opened)
             active |= seen
             assert gap <= tolerance, f"the pruned network differs from its twin by {gap:.3g} ({share:.0%}, {shapes})"
     powerless = {group.name for group in coupling.groups} - active

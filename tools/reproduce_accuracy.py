@@ -171,7 +171,7 @@ class Layer:
     def pre_activations(self, factors: Array) -> Array:
         """Return what the reader computes where each channel is multiplied by its factor (0: removed)."""
         shape = [1] * self.values.ndim
-        shape[self.read.axis] = -1
+        shape[self.read.axes[0]] = -1
         scaled = self.values * factors[self.places].reshape(shape).astype(np.float32)
         return np.asarray(self.reader.run(None, {self.reader.get_inputs()[0].name: scaled})[0], dtype=np.float64)
 

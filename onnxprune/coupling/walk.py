@@ -11,18 +11,25 @@ from onnxprune.graph.shapes import Shapes
 from onnxprune.ops import find_rule
 from onnxprune.ops.labels import Fixed, Labels, Purpose
 from onnxprune.ops.op import Op
-from onnxprune.ops.trace import Block, Spelling, Trace, Use
+from onnxprune.ops.trace import Block, Opened, Spelling, Trace, Use
 
 __all__ = ["walk"]
 
 
 class _Walk:
-    def __init__(self, index: Index, shapes: Shapes, is_uniform: Callable[[str], bool], barred: frozenset[int]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        shapes: Shapes,
+        is_uniform: Callable[[str], bool],
+        barred: frozenset[int],
+        opened: Opened,
+    ) -> None:
         self.index = index
         self.shapes = shapes
         self.is_uniform = is_uniform
         self.barred = barred
-        self.trace = Trace()
+        self.trace = Trace(opened)
         self.spelled: set[tuple[int, int | str]] = set()
 
     def run(self) -> Trace:
@@ -151,7 +158,11 @@ class _Walk:
 
 
 def walk(
-    index: Index, shapes: Shapes, is_uniform: Callable[[str], bool], barred: frozenset[int] = frozenset()
+    index: Index,
+    shapes: Shapes,
+    is_uniform: Callable[[str], bool],
+    barred: frozenset[int] = frozenset(),
+    opened: Opened = Opened(),  # noqa: B008  a frozen value
 ) -> Trace:
     """Label every tensor of a graph.
 
@@ -163,9 +174,11 @@ def walk(
         Tells of a stored tensor whether all its elements are equal (an exporter may then have merged it).
     barred : frozenset of int
         Nodes that onnxruntime cannot run; what they touch is kept.
+    opened : Opened
+        What is pinned by default and shall not be.
 
     Returns
     -------
     Trace
     """
-    return _Walk(index, shapes, is_uniform, barred).run()
+    return _Walk(index, shapes, is_uniform, barred, opened).run()

@@ -2,6 +2,7 @@
 
 import math
 import mmap
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ __all__ = ["SMALL", "Model"]
 # Elements up to which a tensor's value may spell a shape: such tensors stay in a skeleton and are never deferred.
 SMALL = 1024
 CHUNK = 1 << 24
+# Below this many bytes it is not worth the trouble to give pages back.
+WORTHWHILE = 1 << 16
 # No file name can hold NUL, and `reference` refuses it, so a file can never forge a deferred value.
 DEFERRED = "\0deferred "
 
@@ -87,7 +90,8 @@ class Model:
         -------
         ndarray
             Read-only, of the tensor's shape and element type (`ml_dtypes` for those numpy lacks). External data is
-            memory-mapped, a deferred value is computed at each call, embedded data is copied.
+            memory-mapped, and its pages are given back with the last reference to the array; a deferred value is
+            computed at each call, embedded data is copied.
         """
         deferred = self._deferred.get(location_of(tensor))
         if deferred is not None:
@@ -99,7 +103,7 @@ class Model:
                 onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=b"".join(self.chunks(tensor)))
             )
         else:
-            value = np.frombuffer(self._view(tensor), np.uint8).view(dtype_of(tensor)).reshape(tuple(tensor.dims))
+            value = self._mapped(tensor).view(dtype_of(tensor)).reshape(tuple(tensor.dims))
         value = value.view()
         value.setflags(write=False)
         return value
@@ -137,18 +141,16 @@ class Model:
     def chunks(self, tensor: onnx.TensorProto) -> Iterator[Any]:
         """Yield the tensor's raw little-endian bytes in pieces (buffers of bytes), without loading it whole.
 
-        Computed and embedded values come in one piece; a memory-mapped one leaves no page resident behind it.
+        Computed and embedded values come in one piece.
         """
         if not is_external(tensor) and tensor.HasField("raw_data"):
             yield tensor.raw_data
         elif not is_external(tensor) or location_of(tensor) in self._deferred:
             yield _pack(self.array(tensor), tensor.data_type)
         else:
-            view = self._view(tensor)
-            for start in range(0, len(view), CHUNK):
-                yield view[start : start + CHUNK]
-                self._release()
-        self._release()
+            place = reference(tensor)
+            for start in range(0, place.length, CHUNK):
+                yield self._mapped(tensor, start, CHUNK)
 
     def embed(self, tensor: onnx.TensorProto) -> None:
         """Put an external tensor's bytes into `tensor`, which may belong to a copy of this model's protobuf."""
@@ -229,18 +231,20 @@ class Model:
             f"'{tensor.name}': new value is {value.dtype}, the tensor {expected}"
         )
 
-    def _view(self, tensor: onnx.TensorProto) -> memoryview:
+    def _mapped(self, tensor: onnx.TensorProto, start: int = 0, count: int | None = None) -> NDArray[np.uint8]:
+        """Bytes of an external tensor, whose pages leave this process's memory with the last reference to the array."""
         assert self.folder is not None, f"'{tensor.name}' has external data, but the model has no folder"
         place = reference(tensor)
         if place.length == 0:
-            return memoryview(b"")
+            return np.empty(0, np.uint8)
         path = self.folder / place.location
         if path not in self._maps:
             with path.open("rb") as file:
                 self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return memoryview(self._maps[path])[place.offset : place.offset + place.length]
-
-    def _release(self) -> None:
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for mapped in self._maps.values():
-                mapped.madvise(mmap.MADV_DONTNEED)
+        whole, first = self._maps[path], place.offset + start
+        last = place.offset + min(place.length, place.length if count is None else start + count)
+        array = np.frombuffer(memoryview(whole)[first:last], np.uint8)
+        if hasattr(mmap, "MADV_DONTNEED") and last - first > WORTHWHILE:
+            page = first - first % mmap.PAGESIZE
+            weakref.finalize(array, whole.madvise, mmap.MADV_DONTNEED, page, last - page).atexit = False
+        return array

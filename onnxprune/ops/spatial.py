@@ -15,6 +15,7 @@ __all__ = [
     "pool",
     "reduce_exact",
     "reduce_other",
+    "reduced_axes",
     "resize",
     "space_to_depth",
     "top_k",
@@ -29,8 +30,8 @@ def pool(op: Op) -> Answer:
     return [labels, *(op.nothing(place) for place in range(1, len(op.node.output)))]
 
 
-def _reduced_axes(op: Op) -> list[int] | None:
-    """Axes of a Reduce operator, None where they are known only at run time."""
+def reduced_axes(op: Op) -> list[int] | None:
+    """Return the axes of a Reduce operator, None where they are known only at run time."""
     rank = len(op.shape(0))
     if op.has(1):
         known: Known | None = op.known(1)
@@ -45,7 +46,7 @@ def _reduced_axes(op: Op) -> list[int] | None:
 
 
 def _reduce(op: Op, *, contracts: bool) -> Labels:
-    axes = _reduced_axes(op)
+    axes = reduced_axes(op)
     rank = len(op.shape(0))
     if axes is None:
         return op.unknown()
@@ -66,7 +67,7 @@ def reduce_exact(op: Op) -> Answer:
 
 
 def reduce_other(op: Op) -> Answer:
-    """Means, extrema, products: removing a channel is not the same as a zero."""
+    """Extrema, products: removing a channel is not the same as a zero."""
     return _reduce(op, contracts=False)
 
 
@@ -141,7 +142,7 @@ def space_to_depth(op: Op) -> Answer:
 
 _POOLS = ["AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
 _EXACT = ["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2"]
-_OTHER = ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"]
+_OTHER = ["ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"]
 
 RULES: tuple[Rule, ...] = (
     *(Rule(name, pool) for name in _POOLS),

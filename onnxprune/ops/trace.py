@@ -11,7 +11,22 @@ from numpy.typing import NDArray
 
 from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose
 
-__all__ = ["Balance", "Block", "Kept", "Macs", "Pin", "Read", "Role", "Spelling", "Taking", "Trace", "Use"]
+__all__ = [
+    "Balance",
+    "Block",
+    "Formula",
+    "Kept",
+    "Macs",
+    "Opened",
+    "Pin",
+    "Read",
+    "Role",
+    "Spelling",
+    "Statistic",
+    "Taking",
+    "Trace",
+    "Use",
+]
 
 
 class Role(StrEnum):
@@ -46,12 +61,79 @@ class Block:
 
 @dataclass(frozen=True)
 class Read:
-    """Input `input` of node `node` is summed over the positions `array` of `axis`: a removed one reads as zero."""
+    """Input `input` of node `node` is summed over positions: a removed one reads as zero.
+
+    Attributes
+    ----------
+    node, input : int
+    axes : tuple of int
+        Axes of the input that the positions lie on, ascending.
+    array : ndarray
+        Labels of the positions, one dimension per axis.
+    zero : int or None
+        Input of the node that says what stands for zero, as in quantised operators.
+    """
 
     node: int
     input: int
-    axis: int
+    axes: tuple[int, ...]
     array: Array
+    zero: int | None = None
+
+
+class Formula(StrEnum):
+    """What a node computes from means over its input 0: the mean itself, or its input made standard by them."""
+
+    MEAN = "mean"
+    STANDARD = "(x − mean) / deviation"
+    ROOT_MEAN_SQUARE = "x / root mean square"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A node takes means over positions of its input 0, of which some may go.
+
+    Attributes
+    ----------
+    node : int
+    formula : Formula
+    axes : tuple of int
+        All axes that the means are taken over.
+    bundles : tuple of Bundle
+        Labels along those of them that lose positions.
+    exact : bool
+        Whether it stays a mean over as many positions as before, those that went being zero; else it is taken over
+        what is kept, and the function changes before any weight does.
+    per_channel : bool
+        Whether scale and shift lie along axis 1, not along the last axes.
+    """
+
+    node: int
+    formula: Formula
+    axes: tuple[int, ...]
+    bundles: tuple[Bundle, ...]
+    exact: bool
+    per_channel: bool = False
+
+    def share(self, kept: "Kept") -> float:
+        """Share of the positions that stay."""
+        return float(np.prod([kept.count(bundle.array) / bundle.array.size for bundle in self.bundles]))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is pinned by default and opened on request.
+
+    Attributes
+    ----------
+    normalized : bool
+        Channels that statistics are taken over: those of LayerNormalization and its kin.
+    inside_heads : bool
+        Positions within attention heads, equally many of each, in place of whole heads.
+    """
+
+    normalized: bool = False
+    inside_heads: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,12 +176,17 @@ class Kept:
         return int(np.count_nonzero(self.mask[array]))
 
     def sizes(self, array: Array) -> tuple[int, ...]:
-        """Sizes of a bundle's axes: those of the kept rectangle, or (count, 1, …) where nothing uses an axis alone."""
+        """Sizes of a bundle's axes: of the kept rectangle, of rows as long as each other, else (count, 1, …)."""
         mask = self.mask[array]
         dims = range(mask.ndim)
         sizes = tuple(int(mask.any(axis=tuple(d for d in dims if d != dim)).sum()) for dim in dims)
         count = int(mask.sum())
-        return sizes if int(np.prod(sizes)) == count else (count,) + (1,) * (mask.ndim - 1)
+        if int(np.prod(sizes)) == count:
+            return sizes
+        rows = mask.reshape(len(mask), -1).sum(axis=1)
+        if (rows == rows[0]).all() and mask.ndim == 2:
+            return len(mask), int(rows[0])
+        return (count,) + (1,) * (mask.ndim - 1)
 
     def ranks(self, array: Array) -> Array:
         """New position of each kept position of a one-dimensional `array` (meaningless for removed ones)."""
@@ -148,11 +235,13 @@ class Taking:
 class Trace:
     """Everything the rules said about one graph."""
 
+    opened: Opened = Opened()
     count: int = 0
     blocks: list[Block] = field(default_factory=list)
     ties: list[tuple[Array, Array]] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    statistics: dict[int, Statistic] = field(default_factory=dict)
     balances: list[Balance] = field(default_factory=list)
     macs: list[Macs] = field(default_factory=list)
     spellings: list[Spelling] = field(default_factory=list)

@@ -102,6 +102,7 @@ class _Editor:
         self._cut_weights()
         self._spell()
         self._become_gathers()
+        self._keep_means()
         self._describe()
         drop_dead(self.model.proto, self.index, before)
 
@@ -270,6 +271,21 @@ class _Editor:
             node.attribute.append(helper.make_attribute("axis", taking.axis))
             del node.input[1:]
             node.input.append(positions)
+
+    def _keep_means(self) -> None:
+        """A mean that loses zeros is multiplied by the share that is left."""
+        for number, statistic in self.trace.statistics.items():
+            share = statistic.share(self.kept)
+            if not statistic.exact or share == 1.0:
+                continue
+            node = self.index.nodes[number]
+            name = node.output[0]
+            kind = helper.tensor_dtype_to_np_dtype(self.shapes.types[name])
+            factor = self._add_constant(f"{name}_share", np.array(share).astype(kind))
+            node.output[0] = free_name(f"{name}_of_kept", self.names)
+            place = next(k for k, other in enumerate(self.graph.node) if other is node or other == node)
+            scaled = helper.make_node("Mul", [node.output[0], factor], [name], name=node.output[0])
+            self.graph.node.insert(place + 1, scaled)
 
     # ---- what the file says of its tensors --------------------------------------------------------------------------
 

@@ -67,7 +67,8 @@ def _activity(twin: Twin, found: Outputs, kept: Kept, coupling: Coupling, active
     for mask in twin.masks:
         live = np.asarray(found.get(mask.activity, np.zeros(0))).reshape(-1).astype(np.float64) > 0
         if live.size == mask.read.array.size:
-            active[coupling.unit_of[mask.read.array[live & kept.of(mask.read.array)]]] = True
+            array = mask.read.array.reshape(-1)
+            active[coupling.unit_of[array[live & kept.of(array)]]] = True
 
 
 def _fidelity(outputs: Iterable[str], before: list[Outputs], after: list[Outputs]) -> tuple[Fidelity, ...]:

@@ -18,6 +18,7 @@ from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index
 from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.trace import Kept, Read
+from onnxprune.validate.statistics import MaskedStatistic, laid_out
 
 __all__ = ["Twin", "build_twin"]
 
@@ -35,10 +36,8 @@ class _Mask:
     rank: int
 
     def shaped(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Lay one value per position along the edge's axis."""
-        shape = [1] * self.rank
-        shape[self.read.axis] = len(values)
-        return values.reshape(shape)
+        """Lay one value per position along the edge's axes."""
+        return laid_out(values, self.read.axes, self.rank)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Twin:
         The original with masks as further inputs; its weights are those of the model it was built from.
     masks : tuple
         The masked edges.
+    statistics : tuple of MaskedStatistic
+        The statistics that are taken over what is kept.
     compared : tuple of str
         Tensors of the original to compare with the pruned network's: outputs, and what readers compute.
     """
@@ -59,6 +60,7 @@ class Twin:
     masks: tuple[_Mask, ...]
     compared: tuple[str, ...]
     activities: tuple[str, ...]
+    statistics: tuple[MaskedStatistic, ...] = ()
 
     def feeds(
         self, kept: Kept, unit_of: NDArray[np.int64], factors: NDArray[np.float64] | None
@@ -69,8 +71,10 @@ class Twin:
             array = mask.read.array
             values[mask.name] = mask.shaped(kept.of(array))
             if mask.factor:
-                own = np.ones(len(array)) if factors is None else factors[unit_of[array]]
+                own = np.ones(array.shape) if factors is None else factors[unit_of[array]]
                 values[mask.factor] = mask.shaped(own.astype(np.float32))
+        for statistic in self.statistics:
+            values |= statistic.feeds(kept)
         return values
 
 
@@ -84,7 +88,7 @@ def _mask_edge(mask: _Mask, name: str, kind: int, opset: int) -> tuple[list[Node
             helper.make_node("Cast", [mask.name], [f"{mask.name}_number"], to=kind),
             helper.make_node("Mul", [name, f"{mask.name}_number"], [masked]),
         ]
-    axes = [axis for axis in range(mask.rank) if axis != mask.read.axis]
+    axes = [axis for axis in range(mask.rank) if axis not in mask.read.axes]
     if not axes:
         nodes.append(helper.make_node("Abs", [masked], [mask.activity]))
     elif opset < 18:
@@ -100,7 +104,7 @@ def _mask_edge(mask: _Mask, name: str, kind: int, opset: int) -> tuple[list[Node
 
 
 def _axes_name(mask: _Mask) -> str:
-    return f"{_PREFIX}axes_{mask.rank}_{mask.read.axis}"
+    return f"{_PREFIX}axes_{mask.rank}_{'_'.join(map(str, mask.read.axes))}"
 
 
 def _constants(masks: Iterable[tuple[_Mask, int]]) -> list[TensorProto]:
@@ -109,7 +113,7 @@ def _constants(masks: Iterable[tuple[_Mask, int]]) -> list[TensorProto]:
     for mask, kind in masks:
         zero = f"{_PREFIX}zero_{kind}"
         found.setdefault(zero, helper.make_tensor(zero, kind, [], [0]))
-        axes = [axis for axis in range(mask.rank) if axis != mask.read.axis]
+        axes = [axis for axis in range(mask.rank) if axis not in mask.read.axes]
         found.setdefault(_axes_name(mask), helper.make_tensor(_axes_name(mask), TensorProto.INT64, [len(axes)], axes))
     return list(found.values())
 
@@ -139,8 +143,16 @@ def build_twin(
         held[item.units] = True
     reads = [read for read in coupling.trace.reads if not held[coupling.unit_of[read.array]].all()]
     before: dict[int, list[NodeProto]] = defaultdict(list)
+    after: dict[int, list[NodeProto]] = defaultdict(list)
     masks: list[tuple[_Mask, int]] = []
     graph = proto.graph
+    statistics = _statistics(index, shapes, coupling, held)
+    for found in statistics:
+        node = found.statistic.node
+        before[node], after[node], constants = found.rewrite(graph.node[node])
+        graph.initializer.extend(constants)
+        graph.input.append(helper.make_tensor_value_info(found.mask, TensorProto.BOOL, found.shape()))
+        graph.input.append(helper.make_tensor_value_info(found.share, TensorProto.FLOAT, []))
     names = [index.nodes[read.node].input[read.input] for read in reads]
     for number, (read, original) in enumerate(zip(reads, names, strict=True)):
         kind, rank = shapes.types[original], len(shapes.shapes[original])
@@ -158,17 +170,31 @@ def build_twin(
     graph.initializer.extend(_constants(masks))
     if proto.ir_version < 4:
         proto.ir_version = 4
-    _insert(proto, before)
+    _insert(proto, before, after)
     compared = _compared(index, shapes, reads, budget)
     for name in compared:
         if name not in index.outputs:
             graph.output.append(helper.make_tensor_value_info(name, shapes.types[name], None))
-    found = tuple(mask for mask, _ in masks)
-    return Twin(proto, found, tuple(compared), tuple(mask.activity for mask in found))
+    edges = tuple(mask for mask, _ in masks)
+    return Twin(proto, edges, tuple(compared), tuple(mask.activity for mask in edges), tuple(statistics))
 
 
-def _insert(proto: ModelProto, before: dict[int, list[NodeProto]]) -> None:
-    for number in sorted(before, reverse=True):
+def _statistics(index: Index, shapes: Shapes, coupling: Coupling, held: NDArray[np.bool_]) -> list[MaskedStatistic]:
+    """The statistics that something could change."""
+    found = []
+    for number, statistic in coupling.trace.statistics.items():
+        free = any(not held[coupling.unit_of[bundle.array]].all() for bundle in statistic.bundles)
+        if free and not statistic.exact:
+            name = index.nodes[number].input[0]
+            prefix, rank, opset = f"{_PREFIX}statistic{number}", len(shapes.shapes[name]), index.opsets.get("", 1)
+            found.append(MaskedStatistic(prefix, statistic, rank, shapes.types[name], opset))
+    return found
+
+
+def _insert(proto: ModelProto, before: dict[int, list[NodeProto]], after: dict[int, list[NodeProto]]) -> None:
+    for number in sorted({*before, *after}, reverse=True):
+        for node in reversed(after[number]):
+            proto.graph.node.insert(number + 1, node)
         for node in reversed(before[number]):
             proto.graph.node.insert(number, node)
 

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from net import Net
 from onnx import ModelProto
 
+from onnxprune.ops.trace import Opened
+
 __all__ = ["Case", "Row", "chain", "row"]
 
 Row = tuple[str, str, int]
 """Domain, operator and first opset of a row of the table of rules."""
+
+NOTHING = Opened()
 
 Middle = Callable[[Net, str], str]
 
@@ -38,6 +42,8 @@ class Case:
         False where onnxruntime cannot run the operator (at this opset): only groups and pins are tested then.
     scaled : bool
         Whether readers' weights are multiplied too; not where two activations are multiplied with one another.
+    opened : Opened
+        What is pinned by default and opened here.
     """
 
     row: Row | None
@@ -47,6 +53,7 @@ class Case:
     pins: tuple[tuple[str, int], ...] = ()
     runs: bool = True
     scaled: bool = True
+    opened: Opened = NOTHING
 
     @property
     def identifier(self) -> str:

@@ -8,6 +8,7 @@ from net import Net
 from onnx import ModelProto, helper
 
 from cases.case import Case, chain, row
+from onnxprune.ops.trace import Opened
 
 __all__ = ["CASES"]
 
@@ -110,6 +111,46 @@ def _along(operator: str, opset: int = 17, **attributes: Any) -> Callable[[], Mo
     return make
 
 
+def _mean(net: Net, x: str, axes: list[int]) -> str:
+    return net.add("ReduceMean", x, net.constant(axes)) if net.opset >= 18 else net.add("ReduceMean", x, axes=axes)
+
+
+def _spelled_layer(opset: int, axes: list[int], *, centred: bool = True) -> Callable[[], ModelProto]:
+    """LayerNormalization, or the root mean square alone, as exporters wrote them before there was an operator."""
+
+    def make() -> ModelProto:
+        net = Net(opset)
+        x = net.input("n", 5, 3)
+        hidden = net.dense(x, 6, 3)
+        middle = net.add("Sub", hidden, _mean(net, hidden, axes)) if centred else hidden
+        spread = _mean(net, net.add("Pow", middle, net.constant(2.0, "f")), axes)
+        root = net.add("Sqrt", net.add("Add", spread, net.constant(1e-6, "f")))
+        normal = net.add("Div", middle, root) if centred else net.add("Mul", middle, net.add("Reciprocal", root))
+        return net.done(net.dense(net.add("Add", net.add("Mul", normal, net.weight(6)), net.weight(6)), 2, 6))
+
+    return make
+
+
+def _one_group_of_positions(net: Net, x: str) -> str:
+    """GroupNormalization of one group as exporters write it: channels and positions become one axis."""
+    seen = net.add("Reshape", x, net.constant([0, 1, -1]))
+    normal = net.add("InstanceNormalization", seen, net.constant(np.ones(1), "f"), net.constant(np.zeros(1), "f"))
+    back = net.add("Reshape", normal, net.constant([0, 6, 6, 6]))
+    return net.add("Add", net.add("Mul", back, net.weight(6, 1, 1)), net.weight(6, 1, 1))
+
+
+def _in_stream() -> ModelProto:
+    """A residual stream under two normalisations, as in transformers before a head."""
+    net = Net()
+    x = net.input("n", 5, 3)
+    stream = net.dense(x, 8, 3)
+    normal = net.add("LayerNormalization", stream, net.weight(8), net.weight(8), axis=-1)
+    wide = net.add("Relu", net.dense(normal, 6, 8))
+    stream = net.add("Add", stream, net.dense(wide, 8, 6))
+    return net.done(net.dense(net.add("LayerNormalization", stream, net.weight(8), net.weight(8), axis=-1), 2, 8))
+
+
+_OPENED = Opened(normalized=True)
 _HELD = (("NORMALIZED", 6),)
 _MIXED = (("MIXED", 6),)
 
@@ -120,11 +161,34 @@ CASES: tuple[Case, ...] = (
     Case(row("BatchNormalization"), "of the input", _batch_of_input, (5,)),
     Case(row("InstanceNormalization"), "pictures", chain(_instance), (6,)),
     Case(row("InstanceNormalization"), "groups of channels", chain(_instance_of_groups), (2,)),
+    Case(row("InstanceNormalization"), "one group", chain(_one_group_of_positions), (), _HELD),
+    Case(row("InstanceNormalization"), "one group, opened", chain(_one_group_of_positions), (6,), opened=_OPENED),
+    Case(row("InstanceNormalization"), "groups, opened", chain(_instance_of_groups), (2,), opened=_OPENED),
+    Case(row("InstanceNormalization"), "over features, opened", _instance_over_features, (6,), opened=_OPENED),
     Case(row("InstanceNormalization"), "over features", _instance_over_features, (), _HELD),
     Case(row("LayerNormalization"), "over channels", _layer("LayerNormalization", 17, 2), (), _HELD),
     Case(row("LayerNormalization"), "without bias", _layer("LayerNormalization", 17, 1), (), _HELD),
     Case(row("LayerNormalization"), "over all axes", _layer("LayerNormalization", 17, 2, axis=1), (), _HELD),
     Case(row("LayerNormalization"), "over positions", _layer_over_positions, (6,)),
+    Case(row("LayerNormalization"), "opened", _layer("LayerNormalization", 17, 2), (6,), opened=_OPENED),
+    Case(row("LayerNormalization"), "all, opened", _layer("LayerNormalization", 17, 2, axis=1), (6,), opened=_OPENED),
+    Case(row("LayerNormalization"), "without bias, opened", _layer("LayerNormalization", 18, 1), (6,), opened=_OPENED),
+    Case(row("LayerNormalization"), "stream", _in_stream, (6,), (("NORMALIZED", 8),)),
+    Case(row("LayerNormalization"), "stream, opened", _in_stream, (6, 8), opened=_OPENED),
+    *(
+        case
+        for opset in (11, 18)
+        for centred in (True, False)
+        for make in (_spelled_layer(opset, [-1], centred=centred),)
+        for name in (f"{'standard' if centred else 'root mean square'}, {opset}",)
+        for case in (
+            Case(row("ReduceMean"), name, make, (), _HELD),
+            Case(row("ReduceMean"), f"{name}, opened", make, (6,), scaled=False, opened=_OPENED),
+        )
+    ),
+    Case(row("ReduceMean"), "both axes, opened", _spelled_layer(17, [1, 2]), (6,), scaled=False, opened=_OPENED),
+    Case(row("RMSNormalization"), "opened", _layer("RMSNormalization", 23, 1), (6,), opened=_OPENED),
+    Case(row("SimplifiedLayerNormalization"), "opened", _simplified, (6,), opened=_OPENED),
     Case(row("RMSNormalization"), "over channels", _layer("RMSNormalization", 23, 1), (), _HELD),
     Case(row("SimplifiedLayerNormalization"), "over channels", _simplified, (), _HELD),
     Case(row("SkipLayerNormalization", domain="com.microsoft"), "over channels", _skip_layer, (), _HELD * 2),
@@ -132,6 +196,7 @@ CASES: tuple[Case, ...] = (
     Case(row("GroupNormalization"), "three groups", _group(3), (3,)),
     Case(row("GroupNormalization"), "a group per channel", _group(6), (6,)),
     Case(row("GroupNormalization"), "one group", _group(1), (), _HELD),
+    Case(row("GroupNormalization"), "one group, opened", _group(1), (6,), opened=_OPENED),
     *(
         case
         for name in ("Softmax", "LogSoftmax", "Hardmax")
@@ -156,6 +221,7 @@ CASES: tuple[Case, ...] = (
         (),
         _HELD,
     ),
-    Case(row("LpNormalization"), "over channels", _along("LpNormalization"), (), _MIXED),
+    Case(row("LpNormalization"), "over channels", _along("LpNormalization"), (6,), scaled=False),
+    Case(row("LpNormalization"), "over channels, absolute", _along("LpNormalization", p=1), (6,), scaled=False),
     Case(row("LpNormalization"), "over positions", _along("LpNormalization", axis=1), (6,)),
 )

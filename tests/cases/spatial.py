@@ -128,7 +128,7 @@ def _to_space(opset: int = 17, size: int = 24, **more: Any) -> Callable[[], Mode
 _POOLS = ["AveragePool", "MaxPool", "LpPool"]
 _GLOBAL = ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
 _EXACT = ["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2"]
-_OTHER = ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"]
+_OTHER = ["ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"]
 _MIXED = (("MIXED", 6),)
 
 CASES: tuple[Case, ...] = (
@@ -160,7 +160,12 @@ CASES: tuple[Case, ...] = (
         )
     ),
     *(Case(row(name), "channels", _channels(name, 17, [1]), (), _MIXED) for name in _OTHER),
-    Case(row("ReduceMean"), "everything", _channels("ReduceMean", 17, None, keep=0), (), _MIXED),
+    *(
+        Case(row("ReduceMean"), f"channels, {opset}", _channels("ReduceMean", opset, [1]), (6,), scaled=False)
+        for opset in (11, 18)
+    ),
+    Case(row("ReduceMean"), "channels, which go", _channels("ReduceMean", 18, [1], keep=0), (6,), scaled=False),
+    Case(row("ReduceMean"), "everything", _channels("ReduceMean", 17, None, keep=0), (6,), scaled=False),
     Case(row("ReduceMean"), "positions, which go", chain(_rows_gone), (6,)),
     Case(row("ReduceSum"), "no axes, nothing done", chain(_no_axes), (6,)),
     *(

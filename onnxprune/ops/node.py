@@ -1,0 +1,204 @@
+"""What a rule sees of a node: its shapes and attributes, known values of its inputs, and the labels they carry."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from onnx import NodeProto, helper
+
+from onnxprune.graph.fold import Known, Size
+from onnxprune.graph.index import Index, attributes, node_site
+from onnxprune.graph.shapes import Shapes
+from onnxprune.ops.labels import Array, Fixed, Labels, Purpose
+from onnxprune.ops.trace import Role, Trace
+
+__all__ = ["NodeView"]
+
+MOST_GENERATED = 1 << 20
+"""Positions along one axis beyond which a node does not make channels but a picture, or is damaged."""
+
+MOST_FOLLOWED = 16
+"""Steps between a statistic and the positions that it scales; exporters write some eight."""
+
+_FOLLOWED = "Abs Add Cast Clip Div Expand Identity Max Mul Neg Pow Reciprocal Reshape Sqrt Sub Unsqueeze"
+_STEPS = frozenset(_FOLLOWED.split())
+
+
+class NodeView:
+    """One node, as a rule sees it before it says anything."""
+
+    def __init__(self, number: int, index: Index, shapes: Shapes, trace: Trace) -> None:
+        self.number = number
+        self.node: NodeProto = index.nodes[number]
+        self.version = index.opsets.get(self.node.domain if self.node.domain != "ai.onnx" else "", 1)
+        self.site = node_site(self.node)
+        self.trace = trace
+        self._index = index
+        self._shapes = shapes
+        self._attributes = attributes(self.node)
+        self._labels: dict[int, Labels] = {}
+
+    # ---- what the node is -------------------------------------------------------------------------------------------
+
+    def has(self, place: int) -> bool:
+        """Tell whether the optional input `place` is given."""
+        return place < len(self.node.input) and bool(self.node.input[place])
+
+    def has_output(self, place: int) -> bool:
+        """Tell whether output `place` is asked for by anyone."""
+        names = self.node.output
+        if place >= len(names) or not names[place]:
+            return False
+        index, name = self._index, names[place]
+        return bool(index.consumers.get(name) or index.captured.get(name) or name in index.outputs)
+
+    @property
+    def inputs(self) -> list[int]:
+        """Numbers of the inputs that are given."""
+        return [place for place, name in enumerate(self.node.input) if name]
+
+    def shape(self, place: int) -> tuple[int, ...]:
+        """Shape of input `place`."""
+        return self._shapes.shapes[self.node.input[place]]
+
+    def out_shape(self, place: int = 0) -> tuple[int, ...]:
+        """Shape of output `place`."""
+        return self._shapes.shapes[self.node.output[place]]
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute, `default` where it is not given."""
+        found = self._attributes.get(name)
+        return default if found is None else helper.get_attribute_value(found)
+
+    def known(self, place: int, *, partly: bool = False) -> Known | None:
+        """Value of an input that spells sizes or positions, None where it is known only at run time.
+
+        A number that follows from a symbolic size is not known; with `partly`, the caller looks at each by itself.
+        """
+        if not self.has(place):
+            return None
+        known = self._shapes.known.get(self.node.input[place])
+        if known is None or partly or all(self.is_static(size) for size in known.all_sources()):
+            return known
+        return None
+
+    def axis_of(self, place: int, axis: int) -> int:
+        """Return `axis` of input `place`, counted from the front."""
+        return axis % len(self.shape(place)) if self.shape(place) else 0
+
+    @property
+    def positions(self) -> Fixed:
+        """What this node's unlabelled axes are."""
+        return Fixed(Purpose.POSITION, self.site)
+
+    def is_static(self, size: Size) -> bool:
+        """Tell whether a tensor's size does not depend on the inputs' symbolic dimensions."""
+        return self._shapes.is_static(size)
+
+    # ---- labels of the inputs ---------------------------------------------------------------------------------------
+
+    def labels(self, place: int) -> Labels:
+        """Labels of input `place`; a weight gets labels of its own for this use."""
+        if place not in self._labels:
+            name = self.node.input[place]
+            if self._index.is_weight(name):
+                self._labels[place] = self._weight_labels(place)
+            else:
+                self._labels[place] = self.trace.labels[name]
+        return self._labels[place]
+
+    def _weight_labels(self, place: int) -> Labels:
+        shape = self.shape(place)
+        use = self.trace.use(self.number, place, self.node.input[place], shape)
+        return Labels(shape, self.trace.weight_bundles(use), Fixed(Purpose.POSITION, use.tensor))
+
+    def is_stored(self, place: int) -> bool:
+        """Tell whether an input is a stored weight itself, not something computed from one."""
+        return self.has(place) and self._index.is_weight(self.node.input[place])
+
+    def is_constant(self, place: int) -> bool:
+        """Tell whether an input is computed from stored weights alone."""
+        return self.has(place) and self.node.input[place] in self._index.constants
+
+    def is_written(self, array: Array) -> bool:
+        """Tell whether labels are a layer's channels, not those of a table or positions that a node has made."""
+        return self.trace.block_of(int(array.flat[0])).role is Role.WRITES
+
+    def view(self, place: int, shape: tuple[int, ...], axes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """See a stored weight as an array of another shape; returns labels over each of the given sets of its axes."""
+        assert place not in self._labels, "a weight is labelled once"
+        use = self.trace.use(self.number, place, self.node.input[place], shape)
+        self._labels[place] = Labels(self.shape(place), (), self.positions)
+        sizes = [tuple(shape[axis] for axis in group) for group in axes]
+        return self.trace.view_labels(use, list(zip(axes, sizes, strict=True)))
+
+    def axis(self, place: int, axis: int) -> Array | None:
+        """One-dimensional labels of one axis, None where it is fixed; ties the rest of a bundle so that they exist."""
+        axis = self.axis_of(place, axis)
+        labels = self.labels(place)
+        bundle = labels.bundle_at(axis)
+        if bundle is None:
+            return None
+        if len(bundle.axes) > 1:
+            single = self.trace.collapse(bundle, [other for other in bundle.axes if other != axis])
+            assert single is not None
+            self._labels[place] = labels.replace(bundle, single)
+            bundle = single
+        return bundle.array
+
+    def hold(self, place: int, axes: Iterable[int], purpose: Purpose = Purpose.POSITION) -> None:
+        """Remove nothing along these axes of an input: rows of a bundle are tied, an axis of its own is pinned."""
+        self._labels[place] = self._held(self.labels(place), axes, purpose)
+
+    def _held(self, labels: Labels, axes: Iterable[int], purpose: Purpose) -> Labels:
+        for axis in axes:
+            bundle = labels.bundle_at(axis)
+            if bundle is None:
+                continue
+            rest = self.trace.collapse(bundle, [axis])
+            labels = labels.replace(bundle, rest)
+            if rest is None:
+                fixed = Fixed(purpose, self.site)
+                self.trace.pin(bundle.array, fixed)
+                labels = Labels(labels.shape, labels.bundles, fixed)
+        return labels
+
+    def fixed(self, place: int) -> Fixed:
+        """Where the unlabelled axes of an input come from."""
+        return self.labels(place).fixed
+
+    def frozen(self, size: int, fixed: Fixed) -> Array:
+        """Return new labels for positions that never go, so that they can stand beside labelled ones."""
+        array = self.trace.fresh((size,), self.number)
+        self.trace.pin(array, fixed)
+        return array
+
+    @staticmethod
+    def can_generate(size: int) -> bool:
+        """Tell whether positions that a node makes are channels that one might want fewer of."""
+        return 1 < size <= MOST_GENERATED
+
+    def generated(self, size: int) -> Array:
+        """Return new labels for positions that this node makes itself, as many as it is told to."""
+        return self.trace.fresh((size,), self.number)
+
+    # ---- what becomes of what the node makes ------------------------------------------------------------------------
+
+    def comes_back(self, axes: Iterable[int]) -> bool:
+        """Tell whether a statistic taken over some axes of input 0 scales or shifts positions along these very axes.
+
+        It is followed through steps that a normalisation takes: ε is added, a root or reciprocal taken, a type changed.
+        """
+        sizes = {axis - len(self.shape(0)): self.shape(0)[axis] for axis in axes}
+        pending, seen = [self.node.output[0]], set[str]()
+        while pending and len(seen) < MOST_FOLLOWED:
+            name = pending.pop()
+            for edge in self._index.consumers.get(name, []):
+                node = self._index.nodes[edge.node]
+                if node.op_type not in _STEPS or node.output[0] in seen:
+                    continue
+                shape = self._shapes.shapes.get(node.output[0], ())
+                if any(size > 1 and -axis <= len(shape) and shape[axis] == size for axis, size in sizes.items()):
+                    return True
+                seen.add(node.output[0])
+                pending.append(node.output[0])
+        return False
