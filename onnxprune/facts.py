@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnxprune.analysis import Analysis
 from onnxprune.coupling import Held
+from onnxprune.coupling.kinds import KindReader
 from onnxprune.graph.index import weights_of
 from onnxprune.graph.model import Model
 from onnxprune.ops.labels import Purpose
@@ -83,6 +84,8 @@ def _worth(analysis: Analysis, held: Held) -> int:
 def _group_facts(analysis: Analysis) -> list[dict[str, Any]]:
     """Describe every group; what it is worth is what goes when all of it does, and all others stay."""
     index, sizes = analysis.index, analysis.sizes
+    kinds = KindReader(analysis.coupling, index)
+    opened = _under_statistics(analysis)
     facts = []
     for number, group in enumerate(analysis.coupling.groups):
         without = sizes.copy()
@@ -91,6 +94,8 @@ def _group_facts(analysis: Analysis) -> list[dict[str, Any]]:
         facts.append(
             {
                 "name": group.name,
+                "kind": kinds.kind(group).value,
+                "normalized": bool(opened[group.units].any()),
                 "channels": group.size,
                 "step": group.step,
                 "params": round(worth["params"]),
@@ -99,6 +104,16 @@ def _group_facts(analysis: Analysis) -> list[dict[str, Any]]:
             }
         )
     return facts
+
+
+def _under_statistics(analysis: Analysis) -> NDArray[np.bool_]:
+    """Tell of each unit whether a statistic is taken over it that changes when any of them goes."""
+    coupling = analysis.coupling
+    found = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
+    for statistic in coupling.trace.statistics.values():
+        for bundle in statistic.bundles if not statistic.exact else ():
+            found[coupling.unit_of[bundle.array]] = True
+    return found
 
 
 def _pinned_facts(analysis: Analysis) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the README's tables of methods and operators, which lie between `<!-- table:NAME -->` and `<!-- end -->`.
+"""Write the README's tables of methods, operators and pins, which lie between `<!-- table:NAME -->` and `<!-- end -->`.
 
     python tools/readme_tables.py
 
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from onnxprune.methods import METHODS
 from onnxprune.ops import RULES
-from onnxprune.report.tables import methods_table, operators_table
+from onnxprune.ops.labels import Purpose
+from onnxprune.report.tables import methods_table, operators_table, purposes_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -27,6 +28,7 @@ def tables() -> dict[str, str]:
         "operators": operators_table(
             (rule.apply.__module__.split(".")[-1], rule.domain, rule.operator) for rule in rules
         ),
+        "purposes": purposes_table((purpose.value, purpose.explanation) for purpose in Purpose),
     }
 
 

@@ -34,6 +34,36 @@ class Purpose(StrEnum):
     CONFLICT = "two channel axes in one"
     NOT_FINITE = "weights are not finite"
 
+    @property
+    def explanation(self) -> str:
+        """What it means, and what can be done about it; for the report's readers."""
+        return _EXPLANATIONS[self]
+
+    @property
+    def is_miss(self) -> bool:
+        """Tell whether it is for want of knowledge, not on purpose."""
+        return self in (Purpose.NO_RULE, Purpose.UNSHAPED)
+
+
+_EXPLANATIONS = {
+    Purpose.GRAPH_INPUT: "the sizes of the network's inputs are its users' business",
+    Purpose.GRAPH_OUTPUT: "and so are those of its outputs: classes, boxes, a vocabulary, states that are handed back",
+    Purpose.POSITION: "rows, columns, tokens and tables of them are not channels: what is there is data, not width",
+    Purpose.MIXED: "every result depends on every channel in a way that a zero does not leave alone: Softmax, a "
+    "maximum, a product, LRN, sorting",
+    Purpose.NORMALIZED: "LayerNormalization, RMSNormalization and GroupNormalization take statistics over these "
+    "channels; `--prune-normalized` opens them (of GroupNormalization, whole groups go by default)",
+    Purpose.NO_RULE: "a miss, not a purpose: the operator is not in the table above",
+    Purpose.SUBGRAPH: "a branch or loop body reads them; both have to fit",
+    Purpose.RUNTIME: "which positions are taken, or how many, is known only when the network runs",
+    Purpose.UNSHAPED: "a miss, not a purpose: no shape could be found; `--input-shape` may help",
+    Purpose.CUSTOM: "the operator belongs to another runtime (a plugin): nothing could be proved",
+    Purpose.EXCLUDED: "`--include` or `--exclude` says so",
+    Purpose.SINGLE: "of each group one unit has to stay",
+    Purpose.CONFLICT: "an operator lays two channel axes, or two views of one weight, over one another",
+    Purpose.NOT_FINITE: "weights hold NaN or infinity",
+}
+
 
 @dataclass(frozen=True)
 class Fixed:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["methods_table", "operators_table"]
+__all__ = ["methods_table", "operators_table", "purposes_table"]
 
 
 def methods_table(methods: Iterable[tuple[str, str]]) -> str:
@@ -43,6 +43,24 @@ def operators_table(operators: Iterable[tuple[str, str, str]]) -> str:
     for family, domain, name in operators:
         families.setdefault(family, set()).add(f"{name} ({domain})" if domain else name)
     return _table(("family", "operators"), [(family, ", ".join(sorted(names))) for family, names in families.items()])
+
+
+def purposes_table(purposes: Iterable[tuple[str, str]]) -> str:
+    """Return the table of reasons for which something is pinned.
+
+    Parameters
+    ----------
+    purposes : iterable of (str, str)
+        What the report says, and what it means.
+
+    Examples
+    --------
+    >>> print(purposes_table([("graph input", "the user's business")]))
+    | the report says | because |
+    |---|---|
+    | graph input | the user's business |
+    """
+    return _table(("the report says", "because"), purposes)
 
 
 def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:

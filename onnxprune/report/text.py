@@ -50,15 +50,27 @@ def _before_after(facts: Facts) -> Table:
 
 def _groups(facts: Facts) -> Table:
     kept = any("kept" in group for group in facts["groups"])
-    table = _table("group", "channels", *(["kept"] if kept else []), "parameters", "MACs", "nodes", title="Groups")
-    table.columns[-1].justify = "left"
+    table = _table(
+        "group", "kind", "channels", *(["kept"] if kept else []), "parameters", "MACs", "nodes", title="Groups"
+    )
+    table.columns[1].justify = table.columns[-1].justify = "left"
     for group in facts["groups"]:
         step = f" (by {group['step']})" if group["step"] > 1 else ""
         more = f" and {len(group['nodes']) - _SHOWN} more" if len(group["nodes"]) > _SHOWN else ""
         counts = [f"{group['channels']}{step}", *([group["kept"]] if kept else [])]
         worth = _number(group["params"]), _number(group["macs"])
-        _row(table, group["name"], *counts, *worth, ", ".join(group["nodes"][:_SHOWN]) + more)
+        kind = group["kind"] + (", normalised" if group["normalized"] else "")
+        _row(table, group["name"], kind, *counts, *worth, ", ".join(group["nodes"][:_SHOWN]) + more)
     return table
+
+
+def _kinds(facts: Facts) -> Text:
+    """Say what was found in one sentence: groups by kind, and how many units they have together."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for group in facts["groups"]:
+        found[group["kind"]].append(group["channels"])
+    parts = [f"{kind}: {sum(sizes):,} in {len(sizes)} group{'s'[: len(sizes) > 1]}" for kind, sizes in found.items()]
+    return Text(f"Found {'; '.join(parts) or 'nothing that can go'}.")
 
 
 def _pinned(facts: Facts) -> list[RenderableType]:
@@ -79,6 +91,15 @@ def _notes(facts: Facts) -> list[Text]:
     for name, shape in facts["assumed_shapes"].items():
         sizes = "x".join(map(str, shape))
         notes.append(Text(f"MACs and validation assume {name}:{sizes}; --input-shape says otherwise."))
+    if any(group["normalized"] and group.get("kept", 0) < group["channels"] for group in facts["groups"]):
+        kept = "kept" in facts["groups"][0]
+        what = "were" if kept else "would be"
+        notes.append(
+            Text(
+                f"Statistics of normalisations {what} taken over the channels that stay (--prune-normalized): the "
+                "network computes another function before any weight changes."
+            )
+        )
     if facts["no_rule"]:
         operators = ", ".join(sorted(set(facts["no_rule"].values())))
         notes.append(Text(f"No rule for {operators}: what these touch was left as it is."))
@@ -150,4 +171,4 @@ def inspection_view(facts: Facts) -> list[RenderableType]:
     reach = _table("", "in the file", "can be removed, at most")
     for label, key in _MEASURES:
         _row(reach, label, _number(facts["input"][key]), f"{facts['reachable'][key]:.1%}")
-    return [_groups(facts), *_pinned(facts), reach, *_notes(facts)]
+    return [_groups(facts), *_pinned(facts), reach, _kinds(facts), *_notes(facts)]
