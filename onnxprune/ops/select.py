@@ -182,15 +182,17 @@ def gather(op: Op) -> Answer:
     grown = len(wanted)
     places = {other: other if other < axis else other + grown - 1 for other in range(len(shape)) if other != axis}
     bundle = op.labels(0).bundle_at(axis)
-    if bundle is None or known is None or not known.constant or grown > 1 or len(bundle.axes) > 1:
+    spread = [place for place, size in enumerate(wanted) if size != 1]
+    if bundle is None or known is None or not known.constant or len(spread) > 1 or len(bundle.axes) > 1:
         op.hold(0, [axis], Purpose.RUNTIME if known is None else Purpose.POSITION)
         return op.carry(0, places)
     array = bundle.array
     indices = known.value.astype(np.int64).reshape(-1) % len(array)
     op.drop(0, axis)
     carried = op.carry(0, places)
-    own = _own(op, axis, array[indices])
-    op.spell(1, lambda kept: kept.ranks(array)[indices[kept.of(array)[indices]]].reshape((-1,) * grown), [array])
+    own = _own(op, axis + sum(spread), array[indices])
+    shaped = [-1 if place in spread else 1 for place in range(grown)]
+    op.spell(1, lambda kept: kept.ranks(array)[indices[kept.of(array)[indices]]].reshape(shaped), [array])
     return op.out(op.out_shape(), carried.bundles + own, carried.fixed)
 
 

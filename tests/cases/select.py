@@ -205,6 +205,17 @@ def _gather(indices: Any, *, axis: int = 1, dtype: Any = np.int64) -> Callable[[
     return make
 
 
+def _gather_in_a_row() -> ModelProto:
+    """Indices of shape (1, 4), as exporters write a strided view."""
+    net = Net()
+    x = net.input("n", 3)
+    hidden = net.gemm(x, 8, 3)
+    taken = net.add("Gather", hidden, net.constant([[6, 0, 3, 1]]), axis=1)
+    return net.done(
+        net.add("Add", net.dense(taken, 2, 4), net.add("Unsqueeze", net.gemm(hidden, 2, 8), net.constant([1])))
+    )
+
+
 def _gather_one() -> ModelProto:
     """One channel is taken out, its axis goes away."""
     net = Net()
@@ -289,6 +300,7 @@ CASES: tuple[Case, ...] = (
     Case(row("Gather"), "some channels", _gather([6, 0, 3]), (3, 5)),
     Case(row("Gather"), "int32, negative", _gather([-1, -8, 3], dtype=np.int32), (3, 5)),
     Case(row("Gather"), "repeated", _gather([1, 1, 2, 5]), (2, 5), (("SINGLE", 1),)),
+    Case(row("Gather"), "in a row", _gather_in_a_row, (4, 4)),
     Case(row("Gather"), "positions", _gather([1, 3], axis=2), (8,)),
     Case(row("Gather"), "one channel", _gather_one, (7,), (("POSITION", 1),)),
     Case(row("Gather"), "embedding", _embedding, (6,)),
