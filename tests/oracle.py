@@ -1,7 +1,7 @@
 """The oracle of every rewriting test: random plans carried out, and compared with the twin of the original."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,9 +190,7 @@ def twin_gap(
 def _feeds(found: Analysis, rng: np.random.Generator, sizes: Mapping[str, tuple[int, ...]]) -> Feeds:
     inputs = dict(found.shapes.inputs)
     inputs.update(sizes)
-    shapes = Shapes(
-        found.shapes.shapes, found.shapes.types, found.shapes.known, found.shapes.static, inputs, found.shapes.assumed
-    )
+    shapes = replace(found.shapes, inputs=inputs)
     return random_feeds(found.index, shapes, rng)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from onnx import NodeProto
 
+from onnxprune.graph.fold import Size
 from onnxprune.graph.index import Index, graphs_of, node_site
 from onnxprune.graph.shapes import Shapes
 from onnxprune.ops import find_rule
@@ -141,6 +142,17 @@ class _Walk:
         labels = self.trace.labels
         return any(name in labels and labels[name].bundle_at(axis) is not None for name, axis in sources)
 
+    def _freeze_at_source(self, size: Size, site: str) -> None:
+        """Let a tensor's Shape tell its original size, so that what is computed from it at run time stays as it was."""
+        readers = {self.index.nodes[edge.node].op_type for edge in self.index.consumers[size[0]]}
+        told = self.shapes.is_static(size) or self.shapes.is_multiple(size)
+        if "Size" not in readers and told and not self.index.captured.get(size[0]):
+            self.trace.frozen.add(size[0])
+            return
+        bundle = self.trace.labels[size[0]].bundle_at(size[1])
+        assert bundle is not None, "only sizes that labels count are frozen"
+        self.trace.pin(bundle.array, Fixed(Purpose.RUNTIME, site))
+
     def _freeze(self, number: int, place: int, name: str) -> None:
         value = self.shapes.known[name]
         sources = value.sources.ravel()
@@ -150,9 +162,8 @@ class _Walk:
         loose = [entry for entry in touched if not all(self.shapes.is_static(size) for size in sources[entry])]
         if value.value.ndim != 1 and loose:
             loose = touched
-        site = node_site(self.index.nodes[number])
-        if loose:
-            self._pin_sources(name, Fixed(Purpose.RUNTIME, site), loose)
+        for size in {size for entry in loose for size in sources[entry] if self._counts_labels([size])}:
+            self._freeze_at_source(size, node_site(self.index.nodes[number]))
         if (number, place) not in self.spelled:
             self.trace.spellings.append(Spelling(number, place, lambda kept: value.value, entries=()))
 

@@ -19,18 +19,28 @@ __all__ = ["Shapes", "default_shape", "infer_shapes"]
 
 @dataclass
 class Shapes:
-    """Shapes and element types of all tensors of the main graph, known values, and which sizes are static."""
+    """Shapes and element types of all tensors of the main graph, known values, and which sizes are static.
+
+    Sizes in `multiples` are not, but at other symbolic dimensions they are multiples of what they are here, as that of
+    an axis that lays a batch and heads over one another.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     types: dict[str, int]
     known: dict[str, Known]
     static: dict[str, tuple[bool, ...]]
+    multiples: dict[str, tuple[bool, ...]]
     inputs: dict[str, tuple[int, ...]]
     assumed: dict[str, tuple[int, ...]]
 
     def is_static(self, size: Size) -> bool:
         """Tell whether a size is the same whatever the inputs' symbolic dimensions are."""
         flags = self.static.get(size[0])
+        return flags is not None and size[1] < len(flags) and flags[size[1]]
+
+    def is_multiple(self, size: Size) -> bool:
+        """Tell whether a size is a multiple of what it is here, whatever the inputs' symbolic dimensions are."""
+        flags = self.multiples.get(size[0])
         return flags is not None and size[1] < len(flags) and flags[size[1]]
 
 
@@ -162,14 +172,14 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
     folder = _run(index, skeleton, inputs, claimed)
     shapes = folder.shapes
     if not symbolic:
-        return Shapes(
-            shapes, folder.types, folder.known, {n: (True,) * len(s) for n, s in shapes.items()}, inputs, assumed
-        )
+        static = {n: (True,) * len(s) for n, s in shapes.items()}
+        return Shapes(shapes, folder.types, folder.known, static, static, inputs, assumed)
     near, far = (_run(index, skeleton, _perturbed(index, inputs, step), claimed).shapes for step in _STEPS)
     static = {
         name: _unmoved(shape, near.get(name), far.get(name), symbolic.get(name)) for name, shape in shapes.items()
     }
-    return Shapes(shapes, folder.types, folder.known, static, inputs, assumed)
+    multiples = {name: _growing(shape, near.get(name), far.get(name)) for name, shape in shapes.items()}
+    return Shapes(shapes, folder.types, folder.known, static, multiples, inputs, assumed)
 
 
 def _run(
@@ -199,6 +209,15 @@ def _perturbed(index: Index, inputs: dict[str, tuple[int, ...]], step: int) -> d
                 for axis, (size, dim) in sizes
             )
     return other
+
+
+def _growing(
+    shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None
+) -> tuple[bool, ...]:
+    """Tell which sizes are multiples of what they are here, at other inputs too."""
+    if near is None or far is None or not len(near) == len(far) == len(shape):
+        return (False,) * len(shape)
+    return tuple(a > 0 and b % a == 0 and c % a == 0 for a, b, c in zip(shape, near, far, strict=True))
 
 
 def _unmoved(

@@ -15,13 +15,24 @@ from onnxprune.ops.trace import Role
 __all__ = ["RULES", "conv", "conv_transpose"]
 
 
-def _finish(op: Op, outputs: Array | None, bias: int) -> Answer:
-    """Label the outputs, tie the bias to them."""
+def _finish(op: Op, outputs: Array | None, bias: int, alone: list[int]) -> Answer:
+    """Label the outputs, tie the bias to them; the batch and spatial axes whose positions stay alone are handed on."""
     if op.has(bias):
         op.tie(op.axis(bias, 0), outputs, op.fixed(bias))
-    carried = op.carry(0, {0: 0})
+    carried = op.carry(0, {axis: axis for axis in (0, *alone)})
     own = () if outputs is None else (Bundle((1,), outputs),)
     return op.out(op.out_shape(), carried.bundles + own)
+
+
+def _alone(op: Op) -> list[int]:
+    """Spatial axes along which every position is convolved by itself: a window of one, not moved, nothing added."""
+    rank = len(op.shape(0))
+    strides, pads = op.attribute("strides", [1] * rank), op.attribute("pads", [0] * 2 * rank)
+    return [
+        axis
+        for place, axis in enumerate(range(2, rank))
+        if op.shape(1)[axis] == 1 and strides[place] == 1 and pads[place] == pads[place + len(pads) // 2] == 0
+    ]
 
 
 def _macs(op: Op, positions: int, inputs: Array | None, outputs: Array | None, group: int) -> None:
@@ -34,15 +45,16 @@ def _macs(op: Op, positions: int, inputs: Array | None, outputs: Array | None, g
 
 def conv(op: Op) -> Answer:
     """W is (O, I/g, kernel…)."""
-    return _convolve(op, out_axis=0, in_axis=1, positions=int(np.prod(op.out_shape()[2:])), bias=2)
+    positions = int(np.prod(op.out_shape()[2:]))
+    return _convolve(op, out_axis=0, in_axis=1, positions=positions, bias=2, alone=_alone(op))
 
 
 def conv_transpose(op: Op) -> Answer:
     """W is (I, O/g, kernel…)."""
-    return _convolve(op, out_axis=1, in_axis=0, positions=int(np.prod(op.shape(0)[2:])), bias=2)
+    return _convolve(op, out_axis=1, in_axis=0, positions=int(np.prod(op.shape(0)[2:])), bias=2, alone=[])
 
 
-def _convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int) -> Answer:
+def _convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int, alone: list[int]) -> Answer:
     group = op.attribute("group", 1)
     channels, made = op.shape(0)[1], op.out_shape()[1]
     if group == 1:
@@ -62,7 +74,7 @@ def _convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int)
         op.role(outputs, Role.WRITES)
     op.hold(1, range(2, len(op.shape(1))))
     _macs(op, positions, inputs, outputs, group)
-    return _finish(op, outputs, bias)
+    return _finish(op, outputs, bias, alone)
 
 
 def _depthwise(op: Op, out_axis: int, multiplier: int) -> Array | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxprune.coupling import Coupling
-from onnxprune.graph.index import Index
+from onnxprune.graph.index import Index, attributes
 from onnxprune.graph.model import Model
 from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.labels import Labels
@@ -105,6 +105,7 @@ class _Editor:
         self._keep_means()
         self._describe()
         drop_dead(self.model.proto, self.index, before)
+        self._freeze_shapes()
 
     # ---- weights ----------------------------------------------------------------------------------------------------
 
@@ -222,10 +223,19 @@ class _Editor:
         entries = _chosen(spelling, old) & touched
         new = _merged(old, value, entries)
         loose = np.array([not all(map(self.shapes.is_static, sizes)) for sizes in sources], dtype=bool)
+        loose = loose.reshape(old.shape)
         if not loose.any():
             node.input[place] = self._add_constant(name, new)
-        elif (chosen := (entries | follows) & ~loose.reshape(old.shape)).any():
-            node.input[place] = self._override(node, name, chosen, new)
+            return
+        nodes: list[NodeProto] = []
+        if (chosen := (entries | follows) & ~loose).any():
+            nodes += self._override(name, chosen, new)
+        if (entries & loose & (new != old)).any():
+            last = nodes[-1].output[0] if nodes else name
+            nodes += self._scale(last, np.where(loose, new, 1), np.where(loose, old, 1))
+        if nodes:
+            self._insert(nodes, before=node)
+            node.input[place] = nodes[-1].output[0]
 
     def _follows(self, sources: frozenset[tuple[str, int]]) -> bool:
         """Tell whether any of these sizes changes."""
@@ -245,20 +255,63 @@ class _Editor:
             )
         return fresh
 
-    def _override(self, reader: NodeProto, name: str, chosen: NDArray[np.bool_], value: NDArray[Any]) -> str:
+    def _override(self, name: str, chosen: NDArray[np.bool_], value: NDArray[Any]) -> list[NodeProto]:
         """Put numbers in some places of a list that is otherwise computed at run time: take them from both, joined."""
         assert value.ndim == 1, "only lists are known in part"
         both, fresh = free_name(f"{name}_both", self.names), free_name(name, self.names)
         numbers = self._add_constant(f"{name}_value", value)
         places = self._add_constant(f"{name}_places", np.arange(value.size) + value.size * chosen)
-        nodes = [
+        return [
             helper.make_node("Concat", [name, numbers], [both], name=both, axis=0),
             helper.make_node("Gather", [both, places], [fresh], name=fresh, axis=0),
         ]
-        place = next(k for k, node in enumerate(self.graph.node) if node == reader)
+
+    def _scale(self, name: str, share: NDArray[Any], of: NDArray[Any]) -> list[NodeProto]:
+        """Multiply numbers that are computed at run time, and are multiples of `of`, by shares of it."""
+        times, fresh = free_name(f"{name}_times", self.names), free_name(name, self.names)
+        return [
+            helper.make_node("Mul", [name, self._add_constant(f"{name}_share", share)], [times], name=times),
+            helper.make_node("Div", [times, self._add_constant(f"{name}_of", of)], [fresh], name=fresh),
+        ]
+
+    def _insert(self, nodes: list[NodeProto], *, before: NodeProto) -> None:
+        place = next(k for k, node in enumerate(self.graph.node) if node == before)
         for node in reversed(nodes):
             self.graph.node.insert(place, node)
-        return fresh
+
+    def _freeze_shapes(self) -> None:
+        """Let the Shape of a tensor that has lost something tell its original sizes to what computes with them."""
+        for name in sorted(self.trace.frozen):
+            labels = self.trace.labels[name]
+            new = np.array(labels.shape, dtype=np.int64)
+            for axis, size in _new_sizes(labels, self.kept).items():
+                new[axis] = size
+            for edge in self.index.consumers[name] if (new != labels.shape).any() else ():
+                if self.index.nodes[edge.node].op_type == "Shape":
+                    self._freeze_shape(self.index.nodes[edge.node], name, new)
+
+    def _freeze_shape(self, node: NodeProto, name: str, new: NDArray[np.int64]) -> None:
+        place = next((k for k, other in enumerate(self.graph.node) if other == node), None)
+        if place is None:  # nobody reads it any more
+            return
+        found = attributes(node)
+        part = slice(found["start"].i if "start" in found else 0, found["end"].i if "end" in found else None)
+        old = np.array(self.trace.labels[name].shape, dtype=np.int64)
+        static = np.array([self.shapes.is_static((name, axis)) for axis in range(len(old))], dtype=bool)[part]
+        old, new = old[part], new[part]
+        result, nodes = node.output[0], list[NodeProto]()
+        node.output[0] = free_name(result, self.names)
+        if (static & (old != new)).any():
+            nodes += self._override(node.output[0], static & (old != new), old)
+        if (~static & (old != new)).any():
+            last = nodes[-1].output[0] if nodes else node.output[0]
+            nodes += self._scale(last, np.where(static, 1, old), np.where(static, 1, new))
+        if not nodes:
+            node.output[0] = result
+            return
+        nodes[-1].output[0] = result
+        for other in reversed(nodes):
+            self.graph.node.insert(place + 1, other)
 
     def _become_gathers(self) -> None:
         for number, taking in self.trace.gathers.items():

@@ -128,6 +128,11 @@ class Plan:
                         f"{remedy}"
                     )
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Tell whether all channels stay as they are."""
+        return all(len(planned.kept) == planned.channels and not planned.factors for planned in self.groups)
+
     def counts(self, coupling: Coupling) -> NDArray[np.int64]:
         """Channels that stay of each group of a network; (g,)."""
         kept = {planned.name: len(planned.kept) for planned in self.groups}

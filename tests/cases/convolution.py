@@ -93,7 +93,16 @@ def _two_grouped(first: int, second: int) -> Callable[[], ModelProto]:
 _CONV = row("Conv")
 _TRANSPOSE = row("ConvTranspose")
 
+def _over_tokens() -> ModelProto:
+    """Tokens are the channels of a convolution whose window of one goes over the features: these stay apart."""
+    net = Net()
+    x = net.input("n", 5, 3)
+    mixed = net.add("Conv", net.dense(x, 6, 3), net.weight(2, 5, 1), net.weight(2), kernel_shape=[1])
+    return net.done(net.dense(mixed, 4, 6))
+
+
 CASES: tuple[Case, ...] = (
+    Case(row("Conv"), "over tokens", _over_tokens, (6,)),
     *(Case(_CONV, f"{rank}-d", _spatial(rank, "Conv"), (6,)) for rank in (1, 2, 3)),
     Case(
         _CONV,

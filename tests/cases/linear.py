@@ -157,7 +157,7 @@ CASES: tuple[Case, ...] = (
     Case(_GEMM, "two activations", _gemm_of_activations, (6,), scaled=False),
     Case(_MATMUL, "weight on the right", _on_the_right, (6,)),
     Case(_MATMUL, "weight on the left", _on_the_left, (6,)),
-    Case(_MATMUL, "a weight per head", _batched_weights, (6,)),
+    Case(_MATMUL, "a weight per head", _batched_weights, (4, 6), scaled=False),
     Case(_MATMUL, "two activations", _of_two_activations, (6,), scaled=False),
     Case(_MATMUL, "columns of two activations", _outer, (6, 7)),
     Case(_MATMUL, "by a vector", _vector_right, (6,)),

@@ -258,6 +258,25 @@ def _heads_beside_the_batch() -> ModelProto:
     return net.done(net.dense(merged, 2, 6))
 
 
+def _folded_into_the_batch(*, counted: bool) -> ModelProto:
+    """Patches as MobileViT takes them: batch, channels and rows of patches are one axis, whose size is computed.
+
+    The number of channels is `counted` by a Shape, or written.
+    """
+    net = Net()
+    x = net.input("n", 3, 4, 4)
+    hidden = net.conv(x, 6, 3)
+    shape = net.add("Shape", hidden)
+    batch, channels = (net.add("Gather", shape, net.constant([axis]), axis=0) for axis in (0, 1))
+    channels = channels if counted else net.constant([6])
+    rows = net.add("Mul", net.add("Mul", batch, channels), net.constant([2]))
+    patches = net.add("Reshape", hidden, net.add("Concat", rows, net.constant([2, 2, 2]), axis=0))
+    turned = net.add("Transpose", patches, perm=[0, 2, 1, 3])
+    seen = net.add("Reshape", turned, net.add("Concat", batch, channels, net.constant([4, -1]), axis=0))
+    back = net.add("Reshape", net.add("Sigmoid", seen), net.add("Shape", hidden))
+    return net.done(net.conv(back, 4, 6))
+
+
 def _joined_projections() -> ModelProto:
     """One weight is joined of three, and its result cut into three."""
     net = Net()
@@ -449,7 +468,9 @@ CASES: tuple[Case, ...] = (
     _case("transformer", _transformer, (4, 9), ("NORMALIZED", 8), scaled=False),
     _case("attention with one head", _one_head, (5, 6), scaled=False),
     _case("grouped-query attention", _grouped_query, (2,), scaled=False),
-    _case("heads beside the batch", _heads_beside_the_batch, (3, 3), scaled=False),
+    _case("heads beside the batch", _heads_beside_the_batch, (2,), scaled=False),
+    _case("folded into the batch", lambda: _folded_into_the_batch(counted=False), (6,)),
+    _case("folded into the batch, counted", lambda: _folded_into_the_batch(counted=True), (6,)),
     _case("joined projections", _joined_projections, (6, 6), scaled=False),
     _case("merged biases", _merged_biases, (6, 6)),
     _case("merged biases, one held", _merged_with_a_held_one, (6,)),
