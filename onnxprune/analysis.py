@@ -15,13 +15,15 @@ from onnxprune.coupling.costs import MEASURES, measure
 from onnxprune.errors import RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
+from onnxprune.graph.prepare import Prepared, prepare
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.shapes import Shapes, infer_shapes
+from onnxprune.ops import RULES
 from onnxprune.ops.labels import Fixed, Purpose
 from onnxprune.options import Options
 from onnxprune.validate import foreign_nodes
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["Analysis", "analyse", "made_plain"]
 
 _CONTRADICTIONS = (
     AssertionError,
@@ -46,6 +48,8 @@ class Analysis:
         Parameters, multiply-accumulates and channels as functions of what is kept.
     sizes : ndarray of int (g,)
         Channels of each group.
+    prepared : Prepared
+        What was made plain in the network first.
     """
 
     model: Model
@@ -54,6 +58,7 @@ class Analysis:
     coupling: Coupling
     costs: dict[str, Cost]
     sizes: NDArray[np.int64]
+    prepared: Prepared
 
     def total(self, name: str) -> float:
         """Cost of the whole network by one measure."""
@@ -83,7 +88,7 @@ def _touching(names: set[str], coupling: Coupling, index: Index) -> NDArray[np.b
         for bundle in labels[name].bundles:
             touched[coupling.unit_of[bundle.array]] = True
     for block in coupling.trace.blocks:
-        if block.node in nodes or (block.use is not None and block.use.tensor in names):
+        if {block.node, block.layer} & nodes or (block.use is not None and block.use.tensor in names):
             touched[coupling.unit_of[block.start : block.start + block.size]] = True
     return touched
 
@@ -118,12 +123,18 @@ def _select(coupling: Coupling, index: Index, include: tuple[str, ...], exclude:
     return replace(coupling, groups=groups, held=coupling.held + held, group_of={group.name: group for group in groups})
 
 
+def made_plain(model: Model, options: Options) -> Prepared:
+    """Make a network plain, in place, as `analyse` does it: functions written out, weights computed."""
+    return prepare(model, options.input_shapes, known=RULES.keys())
+
+
 def analyse(model: Model, options: Options | None = None) -> Analysis:
     """Find out what can be removed from a network.
 
     Parameters
     ----------
     model : Model
+        Made plain in place.
     options : Options, optional
         What is left out, what is opened, and shapes for inputs with symbolic dimensions.
 
@@ -139,21 +150,24 @@ def analyse(model: Model, options: Options | None = None) -> Analysis:
         If the network is none that can be run.
     """
     options = options or Options()
-    index = Index(model.proto)
     try:
+        prepared = made_plain(model, options)
+        index = Index(model.proto)
         shapes = infer_shapes(index, model.skeleton(), options.input_shapes)
         trace = walk(index, shapes, _is_uniform(model, index), foreign_nodes(index), options.opened)
         coupling = couple(trace, index)
     except _CONTRADICTIONS:
         # Rules trust that operators fit their inputs. Where they do not, onnxruntime says it best.
-        _require_runnable(model, index, options.input_shapes)
+        _require_runnable(model, options.input_shapes)
         raise
     coupling = _select(coupling, index, options.include, options.exclude)
     sizes = np.array([group.size for group in coupling.groups], dtype=np.int64)
-    return Analysis(model, index, shapes, coupling, {m: measure(m, coupling, index) for m in MEASURES}, sizes)
+    costs = {name: measure(name, coupling, index) for name in MEASURES}
+    return Analysis(model, index, shapes, coupling, costs, sizes, prepared)
 
 
-def _require_runnable(model: Model, index: Index, input_shapes: dict[str, tuple[int, ...]] | None) -> None:
+def _require_runnable(model: Model, input_shapes: dict[str, tuple[int, ...]] | None) -> None:
     session = Session(model.proto.SerializeToString(), (CPU,), model.folder if model.data_files else None)
+    index = Index(model.proto)
     shapes = infer_shapes(index, model.skeleton(), input_shapes)
     session.run(random_feeds(index, shapes, np.random.default_rng(0)))

@@ -166,8 +166,9 @@ def inspect(
     )
     opened = _open(model)
     io.check(opened)
+    place = place_of(opened)
     analysis = analyse(opened, options)
-    return inspection(analysis, floors(analysis, options.keep_at_least[-1]), place_of(opened))
+    return inspection(analysis, floors(analysis, options.keep_at_least[-1]), place)
 
 
 def _shapes(given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:

@@ -25,6 +25,8 @@ __all__ = ["Place", "describe", "inspection", "place_of", "versions"]
 
 _PACKAGES = ("onnxprune", "onnx", "numpy", "scipy", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon")
 
+_PLAIN = ("functions", "branches", "weights", "dropped")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -86,11 +88,9 @@ def _group_facts(analysis: Analysis) -> list[dict[str, Any]]:
     index, sizes = analysis.index, analysis.sizes
     kinds = KindReader(analysis.coupling, index)
     opened = _under_statistics(analysis)
+    worth = {name: analysis.costs[name].worth(sizes) for name in ("params", "macs")}
     facts = []
     for number, group in enumerate(analysis.coupling.groups):
-        without = sizes.copy()
-        without[number] = 0
-        worth = {name: analysis.total(name) - analysis.costs[name].value(without) for name in ("params", "macs")}
         facts.append(
             {
                 "name": group.name,
@@ -98,8 +98,8 @@ def _group_facts(analysis: Analysis) -> list[dict[str, Any]]:
                 "normalized": bool(opened[group.units].any()),
                 "channels": group.size,
                 "step": group.step,
-                "params": round(worth["params"]),
-                "macs": round(worth["macs"]),
+                "params": round(worth["params"][number]),
+                "macs": round(worth["macs"][number]),
                 "nodes": [index.nodes[node].name or index.nodes[node].output[0] for node in group.nodes],
             }
         )
@@ -166,6 +166,7 @@ def _validation_facts(validation: Validation) -> dict[str, Any]:
             for item in validation.fidelity
         },
         "unproved": list(validation.unproved),
+        "widened": validation.widened,
     }
 
 
@@ -175,6 +176,7 @@ def _found(analysis: Analysis) -> dict[str, Any]:
         "pinned": _pinned_facts(analysis),
         "no_rule": dict(analysis.coupling.trace.unruled),
         "assumed_shapes": {name: list(shape) for name, shape in analysis.shapes.assumed.items()},
+        "made_plain": {name: getattr(analysis.prepared, name) for name in _PLAIN},
     }
 
 
@@ -226,6 +228,8 @@ def describe(
     if result.params is not None:
         after["params"] = result.params
     found = _found(analysis)
+    if plan.changes_nothing:
+        after, found["made_plain"] = before, dict.fromkeys(_PLAIN, 0)
     for entry, count in zip(found["groups"], counts, strict=True):
         entry["kept"] = int(count)
     return {

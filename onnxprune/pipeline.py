@@ -1,5 +1,6 @@
 """From file to file: analyse, rank, allocate, rewrite, write, prove. This page is the whole way."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-from onnxprune.analysis import Analysis, analyse
+from onnxprune.analysis import Analysis, analyse, made_plain
 from onnxprune.choose import check_replay, choose, rank, require_groups
-from onnxprune.errors import OutputError, RefusedError, ValidationError
+from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
 from onnxprune.facts import Place, describe, place_of
 from onnxprune.graph import io
 from onnxprune.graph.model import Model
+from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage, stage_text
 from onnxprune.graph.tensors import holders, payload_bytes
@@ -21,7 +23,7 @@ from onnxprune.options import Options
 from onnxprune.progress import Clock
 from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply
-from onnxprune.validate import TwinResult, Validation, validate
+from onnxprune.validate import TwinResult, Validation, compare_plain, validate
 
 __all__ = ["Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
 
@@ -95,13 +97,12 @@ def prune_file(
         result, validation, staged = Place(), None, None
         if target is not None:
             with clock.stage("rewrite"):
-                apply(model, analysis.index, analysis.shapes, analysis.coupling, plan)
-                io.check(model)
+                model = _rewritten(model, analysis, plan, lambda: io.load(source))
             with clock.stage("write"):
                 staged = stack.enter_context(stage(model, target, external=writing.external))
                 pruned = io.load(staged.path)
                 result = replace(place_of(pruned), path=target)
-            validation = _prove(analysis, io.load(source), pruned, plan, options, clock)
+            validation = _prove(analysis, lambda: io.load(source), pruned, plan, options, clock)
             del pruned
         facts = describe(analysis, plan, validation, place, result)
         outcome = Outcome(plan, facts | {"request": _request(options, plan, replay), "time": clock.rounded()})
@@ -133,13 +134,13 @@ def prune_model(
         place = place_of(work)
     analysis, plan = plan_model(work, options, clock, replay, source=place.sha256)
     with clock.stage("rewrite"):
-        apply(work, analysis.index, analysis.shapes, analysis.coupling, plan)
-        io.check(work)
+        work = _rewritten(work, analysis, plan, original.copy)
         _require_embeddable(work)
         result = work.materialise()
     pruned = io.from_proto(result)
     written = place_of(pruned)
-    validation = _prove(analysis, original, pruned, plan, options, clock)
+    again = original.copy if analysis.prepared else lambda: original
+    validation = _prove(analysis, again, pruned, plan, options, clock)
     facts = describe(analysis, plan, validation, place, written)
     return result, Outcome(plan, facts | {"request": _request(options, plan, replay), "time": clock.rounded()})
 
@@ -147,11 +148,12 @@ def prune_model(
 def plan_model(
     model: Model, options: Options, clock: Clock, replay: Plan | None = None, *, source: str = ""
 ) -> tuple[Analysis, Plan]:
-    """Analyse a network and decide what stays of it; nothing is changed.
+    """Analyse a network and decide what stays of it.
 
     Parameters
     ----------
     model : Model
+        Made plain in place, where functions or computed weights stand in the way; nothing else is changed.
     options : Options
     clock : Clock
     replay : Plan, optional
@@ -177,21 +179,39 @@ def plan_model(
         return analysis, choose(analysis, options, choices, source)
 
 
+def _rewritten(model: Model, analysis: Analysis, plan: Plan, again: Callable[[], Model]) -> Model:
+    """Carry a plan out on the network that was analysed; where it changes nothing, the network stays as it came."""
+    if analysis.prepared and plan.changes_nothing:
+        return again()
+    apply(model, analysis.index, analysis.shapes, analysis.coupling, plan)
+    sparsify(model, analysis.prepared.sparse)
+    io.check(model)
+    return model
+
+
 def _prove(
-    analysis: Analysis, original: Model, pruned: Model, plan: Plan, options: Options, clock: Clock
+    analysis: Analysis, again: Callable[[], Model], pruned: Model, plan: Plan, options: Options, clock: Clock
 ) -> Validation:
-    """Compare the pruned network with its twin on random inputs: many for small networks, few for big ones."""
+    """Compare the pruned network with its twin on random inputs: many for small networks, few for big ones.
+
+    `again` gives the original as it came. Where it was made plain, it is shown first that it computes the same then.
+    """
     affordable = min(8e9 / max(analysis.total("macs"), 1.0), 1e5 / len(analysis.index.nodes))
     inputs = int(np.clip(affordable, 2, 64))
+    original, providers, rng = again(), choose_providers(options.providers), np.random.default_rng([options.seed, 1])
+    unproved: tuple[str, ...] = ()
     with clock.stage("validate", 2 * inputs):
+        if analysis.prepared:
+            made_plain(original, options)
+            unproved = _require_alike(again(), original.copy(), analysis, providers, options)
         result = validate(
             original,
             pruned,
             analysis.shapes,
             analysis.coupling,
             plan,
-            providers=choose_providers(options.providers),
-            rng=np.random.default_rng([options.seed, 1]),
+            providers=providers,
+            rng=rng,
             inputs=inputs,
             advance=clock.progress.advance,
         )
@@ -200,15 +220,33 @@ def _prove(
             f"the pruned network is not the one that was planned: {_verdict(result.twin)}; nothing was written. This "
             "is a fault of onnxprune: please report it"
         )
-    return result
+    return replace(result, unproved=result.unproved + unproved)
 
 
-def _verdict(twin: TwinResult) -> str:
+def _require_alike(
+    original: Model, plain: Model, analysis: Analysis, providers: tuple[str, ...], options: Options
+) -> tuple[str, ...]:
+    """Show that a network computes the same since it was made plain; returns what of that could not be shown."""
+    rng = np.random.default_rng([options.seed, 2])
+    try:
+        twin = compare_plain(original, plain, analysis.shapes, analysis.coupling, providers=providers, rng=rng)
+    except ModelError as error:
+        return (f"that the network computed the same before it was made plain ({error})",)
+    if not twin.compared and not twin.worst:
+        return ("that the network computed the same before it was made plain (no output could be compared)",)
+    if not twin.passed:
+        raise ValidationError(
+            f"the network computes something else since its functions and constants were made plain: "
+            f"{_verdict(twin, 'the original')}; nothing was written. This is a fault of onnxprune: please report it"
+        )
+    return ()
+
+
+def _verdict(twin: TwinResult, reference: str = "the masked original") -> str:
     if not twin.compared:
         return twin.worst
     return (
-        f"{twin.worst} differs from the masked original by {twin.relative_l2:.2e} (relative L2, allowed "
-        f"{twin.tolerance:.0e})"
+        f"{twin.worst} differs from {reference} by {twin.relative_l2:.2e} (relative L2, allowed {twin.tolerance:.0e})"
     )
 
 

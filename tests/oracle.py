@@ -18,6 +18,7 @@ from onnxprune.ops.labels import Labels, Purpose
 from onnxprune.ops.trace import Kept, Opened, Role
 from onnxprune.rewrite.apply import apply
 from onnxprune.rewrite.plan import GroupPlan, Plan
+from onnxprune.validate.bypass import bypass
 from onnxprune.validate.compare import difference
 from onnxprune.validate.twin import build_twin
 
@@ -156,16 +157,19 @@ def twin_gap(
     sizes: Mapping[str, tuple[int, ...]] | None = None,
     barred: frozenset[int] = frozenset(),
     opened: Opened = NOTHING,
+    rounded: bool = False,
 ) -> tuple[float, set[str]]:
     """Compare a pruned network with the twin, at the outputs and at what readers compute.
 
-    `sizes` are shapes of inputs to run with, in place of those that the analysis assumed. Returns the largest relative
+    `sizes` are shapes of inputs to run with, in place of those that the analysis assumed; with `rounded`, activations
+    are rounded as in the original. Returns the largest relative
     L2 difference, and the groups of which a channel stays that some reader sees other than zero.
     """
     found = analyse(proto, barred=barred, opened=opened)
     coupling, trace = found.coupling, found.coupling.trace
     factors = plan.unit_factors(coupling)
-    twin = build_twin(found.model.copy().proto, found.index, found.shapes, coupling, scaled=factors is not None)
+    copy = found.model.copy().proto
+    twin = build_twin(copy, found.index, found.shapes, coupling, scaled=factors is not None, rounded=rounded)
     kept = coupling.kept(plan.removed_units(coupling))
     feeds = _feeds(found, rng, sizes or {})
     expected = Session(twin.proto.SerializeToString(), (CPU,)).run(
@@ -175,6 +179,7 @@ def twin_gap(
     for name in twin.compared:
         if name not in found.index.outputs:
             shown.graph.output.append(helper.make_tensor_value_info(name, found.shapes.types[name], None))
+    bypass(shown, twin.roundings)
     values = Session(shown.SerializeToString(), (CPU,)).run(feeds)
     gaps = []
     for name in twin.compared:
@@ -183,7 +188,7 @@ def twin_gap(
         gap = difference(_selected(values[name], labels, kept, whole=True), reference)
         gaps.append(gap.relative_l2)
     assert gaps, "nothing was compared"
-    arrays = [mask.read.array for mask in twin.masks]
+    arrays = [mask.read.array for mask in twin.masks if mask.activity]
     return max(gaps), _active(found, plan, [expected[name] for name in twin.activities], arrays)
 
 

@@ -67,6 +67,31 @@ class Cost:
             product *= self.fixed[:, place] + matrix @ counts.astype(np.float64)
         return self.constant + float(product.sum())
 
+    def worth(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Cost that goes with all channels of a group, where every other group keeps `counts`; (g,).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> terms = [Term(1.0, (Axis(0.0, (0,), (1.0,)), Axis(2.0, (0, 1), (1.0, 1.0))))]
+        >>> make_cost(terms, constant=5.0, groups=2).worth(np.array([3, 4])).tolist()
+        [27.0, 12.0]
+        """
+        wanted = counts.astype(np.float64)
+        gone = np.zeros(len(counts))
+        if not self.matrices:
+            return gone
+        # Where a group occurs in a term at all, on whichever axes.
+        places = coo_array(sum((abs(matrix) for matrix in self.matrices[1:]), start=abs(self.matrices[0])))
+        rows, groups = places.coords
+        whole, rest = self.coefficients[rows], self.coefficients[rows]
+        for place, matrix in enumerate(self.matrices):
+            sizes = (self.fixed[:, place] + matrix @ wanted)[rows]
+            own = np.asarray(matrix[rows, groups]).ravel() * wanted[groups]
+            whole, rest = whole * sizes, rest * (sizes - own)
+        np.add.at(gone, groups, whole - rest)
+        return gone
+
     def marginal(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Slope of the cost: what one more channel of each group costs, to first order; (g,)."""
         sizes = [self.fixed[:, p] + matrix @ counts.astype(np.float64) for p, matrix in enumerate(self.matrices)]

@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, TypeProto, helper
 
 from onnxprune.graph.index import Index
 from onnxprune.graph.shapes import Shapes
 
-__all__ = ["Feeds", "random_feeds", "shape_attempts"]
+__all__ = ["Feeds", "jittered", "random_feeds", "shape_attempts"]
 
 Feeds = dict[str, NDArray[Any]]
-"""One value per input of the network."""
+"""One value per input of the network; a list of one where the input is a sequence."""
 
 _LOOK_UPS = ("Gather", "GatherElements")
 _MOVES = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Slice")
 _LARGER: tuple[dict[int, int], ...] = ({}, {16: 64, 224: 256}, {16: 512, 224: 320}, {16: 4096, 224: 640})
 
 
-def _bound(index: Index, shapes: Shapes, name: str) -> int:
-    """Smallest table that an integer input looks things up in; 2 where it looks up nothing."""
+def _bound(index: Index, shapes: Shapes, name: str, default: int) -> int:
+    """Smallest table that an integer input looks things up in; `default` where it looks up nothing."""
     pending, seen, sizes = [name], {name}, []
     while pending:
         current = pending.pop()
@@ -33,7 +33,7 @@ def _bound(index: Index, shapes: Shapes, name: str) -> int:
             elif node.op_type in _MOVES:
                 pending.extend(out for out in node.output if out and out not in seen)
                 seen.update(node.output)
-    return max(min(sizes, default=2), 1)
+    return max(min(sizes, default=default), 1)
 
 
 def shape_attempts(index: Index, shapes: Shapes) -> Iterator[dict[str, tuple[int, ...]]]:
@@ -45,7 +45,8 @@ def shape_attempts(index: Index, shapes: Shapes) -> Iterator[dict[str, tuple[int
     for value in index.proto.graph.input:
         if value.name in shapes.assumed:
             dims = value.type.tensor_type.shape.dim
-            symbolic[value.name] = [not (dim.HasField("dim_value") and dim.dim_value > 0) for dim in dims]
+            loose = [not (dim.HasField("dim_value") and dim.dim_value > 0) for dim in dims]
+            symbolic[value.name] = loose or [True] * len(shapes.assumed[value.name])
     for larger in _LARGER if symbolic else _LARGER[:1]:
         yield {
             name: tuple(
@@ -75,6 +76,8 @@ def random_feeds(
     """
     feeds: Feeds = {}
     for value in index.proto.graph.input:
+        if value.type.HasField("sequence_type"):
+            feeds[value.name] = _sequence(value.type.sequence_type.elem_type, rng)
         if value.name not in shapes.inputs:
             continue
         shape = (shapes.inputs if sizes is None else sizes)[value.name]
@@ -86,7 +89,27 @@ def random_feeds(
         if kind == TensorProto.BOOL:
             feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
         elif dtype.kind in "iu":
-            feeds[value.name] = rng.integers(0, _bound(index, shapes, value.name), size=shape).astype(dtype)
+            # Integers of a byte are quantised numbers, others positions or choices.
+            default = int(np.iinfo(dtype).max) + 1 if dtype.itemsize == 1 else 2
+            bound = _bound(index, shapes, value.name, default)
+            feeds[value.name] = rng.integers(0, bound, size=shape).astype(dtype)
         else:
             feeds[value.name] = rng.standard_normal(shape).astype(dtype)
     return feeds
+
+
+def _sequence(kind: TypeProto, rng: np.random.Generator) -> Any:
+    """One tensor, in a list as onnxruntime wants it."""
+    sizes = [dim.dim_value or 1 for dim in kind.tensor_type.shape.dim]
+    drawn = rng.standard_normal(sizes)
+    return [np.asarray(drawn).astype(helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type))]
+
+
+def jittered(feeds: Feeds, rng: np.random.Generator, share: float) -> Feeds:
+    """Change the floats of some inputs in their last digits, by about this share of each."""
+    return {
+        name: (value * (1 + share * rng.standard_normal(value.shape))).astype(value.dtype)
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        else value
+        for name, value in feeds.items()
+    }

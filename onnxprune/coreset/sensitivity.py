@@ -38,6 +38,9 @@ class Activation:
     guaranteed: bool
 
 
+CHUNK = 1 << 20
+"""Weights that are looked at together."""
+
 # |φ(u)| ≤ |u|, with equality for u ≥ 0.
 LINEAR = Activation(lambda z: z, guaranteed=False)
 
@@ -133,12 +136,16 @@ def sensitivities(points: Reals, weights: Reals, activation: str, *, beta: float
         raise ValueError(f"{len(points)} points have weights of shape {weights.shape}: give (n, k) or (n, k, s)")
     if not beta > 0.0:
         raise ValueError(f"beta = {beta}: the radius of the ball of inputs is positive")
-    magnitudes = np.abs(weights if weights.ndim == 2 or weights.shape[2] != 1 else weights[:, :, 0])
-    if magnitudes.ndim == 3:
-        magnitudes = magnitudes.sum(axis=2, dtype=np.float64)
-    bounds = activation_named(activation).bound(beta * row_norms(points))
-    largest: NDArray[np.float64] = magnitudes.max(axis=1, initial=0.0).astype(np.float64)
-    return largest * bounds
+    sums = weights[:, :, 0] if weights.ndim == 3 and weights.shape[2] == 1 else weights
+    largest = np.zeros(len(sums))
+    # Some points at a time, since all magnitudes would take as much memory as the weights.
+    count = max(1, CHUNK * len(sums) // max(1, sums.size))
+    for start in range(0, len(sums), count):
+        magnitudes = np.abs(sums[start : start + count])
+        if magnitudes.ndim == 3:
+            magnitudes = magnitudes.sum(axis=2, dtype=np.float64)
+        largest[start : start + count] = magnitudes.max(axis=1, initial=0.0)
+    return largest * activation_named(activation).bound(beta * row_norms(points))
 
 
 def probabilities(sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:

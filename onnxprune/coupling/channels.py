@@ -4,17 +4,20 @@ The scale and shift of a BatchNormalization that follows a writer are folded int
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.coreset.norms import Reals
+from onnxprune.coupling.dequantise import Dequantiser
 from onnxprune.coupling.groups import Coupling, Group
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index, attributes, node_site
+from onnxprune.graph.tensors import is_external
 from onnxprune.methods import Channels
 from onnxprune.ops.pointwise import ACTIVATIONS
 from onnxprune.ops.trace import Block, Role, Use
@@ -22,6 +25,9 @@ from onnxprune.ops.trace import Block, Role, Use
 __all__ = ["ChannelReader"]
 
 Floats = NDArray[np.float64]
+_PART = 1 << 18
+_FOLLOWED = 8
+_TRANSPARENT = frozenset({"Cast", "DequantizeLinear", "Identity", "QuantizeLinear"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,23 @@ class _Tail:
     scale: Floats | None
     shift: Floats | None
     activation: str
+
+
+class _OnDemand(Sequence[Reals]):
+    """Arrays made whenever they are asked for, so that no more of them are in memory than are in use."""
+
+    def __init__(self, makers: Sequence[Callable[[], Reals]]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @overload
+    def __getitem__(self, place: int) -> Reals: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Reals]: ...
+    def __getitem__(self, place: int | slice) -> Reals | Sequence[Reals]:
+        return _OnDemand(self._makers[place]) if isinstance(place, slice) else self._makers[place]()
 
 
 class ChannelReader:
@@ -48,9 +71,11 @@ class ChannelReader:
         self.coupling = coupling
         self.index = index
         self.read = read
+        self.quantised = Dequantiser(coupling.trace, index, read)
         self.place = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=np.int64)
         for group in coupling.groups:
             self.place[group.units] = np.arange(group.size)
+        self.finite: set[tuple[str, bool]] = set()
         self.by_use: dict[Use, list[Block]] = defaultdict(list)
         for block in coupling.trace.blocks:
             if block.use is not None:
@@ -64,37 +89,47 @@ class ChannelReader:
         ModelError
             If a weight is not finite.
         """
-        incoming, outgoing, biases = [], [], []
+        incoming: list[Callable[[], Reals]] = []
+        outgoing: list[Callable[[], Reals]] = []
+        biases = []
         activation = ""
+        seen: set[tuple[str, tuple[int, ...], tuple[int, ...], Role]] = set()
         for number in group.blocks:
             block = self.coupling.trace.blocks[number]
-            if block.use is None:
+            # What is used twice is one weight: a stored tensor of which parts are put together in another order.
+            if block.use is None or (key := (block.use.tensor, block.use.view, block.axes, block.role)) in seen:
                 continue
+            seen.add(key)
+            read = self._checked(block)
             if block.role is Role.READS:
-                outgoing.append(self._reads(group, block))
+                outgoing.append(partial(self._reads, group, block, read))
             elif block.role is Role.WRITES:
                 tail = self._tail(block)
-                rows, bias = self._writes(group, block, tail)
-                incoming.append(rows)
-                biases += [] if bias is None else [bias]
+                incoming.append(partial(self._writes, group, block, read, tail.scale))
+                if tail.shift is not None and tail.shift.size == block.size:
+                    biases.append(tail.shift[self._positions(group, block)].sum(axis=1))
                 activation = activation or tail.activation
-            else:
-                self._finite(block)
         bias = np.sum(biases, axis=0) if biases else None
-        return Channels(tuple(incoming), bias, tuple(outgoing), activation, group.rows)
+        return Channels(_OnDemand(incoming), bias, _OnDemand(outgoing), activation, group.rows)
 
-    def _finite(self, block: Block) -> NDArray[Any]:
+    def _checked(self, block: Block) -> Callable[[], NDArray[Any]]:
+        """Return what reads a weight; it is checked once here, whatever groups it belongs to.
+
+        −∞ is harmless in what is added per channel. What lies on disk is read again whenever it is needed.
+        """
         assert block.use is not None
-        array = self.read(block.use.tensor)
-        if array.dtype.kind in "iub" or np.isfinite(array.astype(np.float32, copy=False)).all():
-            return array
-        bad = np.isnan(array.astype(np.float64)).any() or block.role is not Role.CHANNEL
-        if bad or np.isposinf(array.astype(np.float64)).any():
+        name, added = block.use.tensor, block.role is Role.CHANNEL
+        stays = is_external(self.index.weights[name])
+        if stays and (name, added) in self.finite:
+            return partial(self.read, name)
+        array = self.read(name)
+        if (name, added) not in self.finite and not all(_is_sound(part, added=added) for part in _parts(array)):
             raise ModelError(
-                f"the weight {block.use.tensor!r} of {node_site(self.index.nodes[block.node])} holds NaN or infinity: "
-                "repair it, or leave the node out with --exclude"
+                f"the weight {name!r} of {node_site(self.index.nodes[block.node])} holds NaN or infinity: repair it, "
+                "or leave the node out with --exclude"
             )
-        return array
+        self.finite.add((name, added))
+        return partial(self.read, name) if stays else lambda: array
 
     def _positions(self, group: Group, block: Block) -> NDArray[np.int64]:
         """Positions of a block that belong to the group, unit by unit, (n, times)."""
@@ -103,22 +138,24 @@ class ChannelReader:
         order = chosen[np.argsort(self.place[units[chosen]], kind="stable")]
         return order.reshape(group.size, -1)
 
-    def _writes(self, group: Group, block: Block, tail: _Tail) -> tuple[Reals, Floats | None]:
+    def _numbers(self, block: Block, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What a weight stands for, as its layer sees it; of integers that share bytes the last axis is longer."""
         assert block.use is not None
-        array = self._finite(block).reshape(block.use.view)
+        array = self.quantised.numbers(block.use, read())
+        return array.reshape(block.use.view) if array.size == np.prod(block.use.view) else array
+
+    def _writes(self, group: Group, block: Block, read: Callable[[], NDArray[Any]], scale: Floats | None) -> Reals:
+        array = self._numbers(block, read)
         rest = [axis for axis in range(array.ndim) if axis not in block.axes]
         positions = self._positions(group, block)
         rows = _taken(array.transpose([*block.axes, *rest]), (block.size, -1), positions)
-        if tail.scale is not None and tail.scale.size == block.size:
-            rows = np.multiply(rows, tail.scale[positions][..., None], dtype=rows.dtype, casting="same_kind")
-        bias = None
-        if tail.shift is not None and tail.shift.size == block.size:
-            bias = tail.shift[positions].sum(axis=1)
-        return rows.reshape(group.size, -1), bias
+        if scale is not None and scale.size == block.size:
+            rows = np.multiply(rows, scale[positions][..., None], dtype=rows.dtype, casting="same_kind")
+        return rows.reshape(group.size, -1)
 
-    def _reads(self, group: Group, block: Block) -> Reals:
+    def _reads(self, group: Group, block: Block, read: Callable[[], NDArray[Any]]) -> Reals:
+        array = self._numbers(block, read)
         assert block.use is not None
-        array = self._finite(block).reshape(block.use.view)
         written = [a for other in self.by_use[block.use] if other.role is Role.WRITES for a in other.axes]
         outputs = [axis for axis in written if axis not in block.axes]
         rest = [axis for axis in range(array.ndim) if axis not in block.axes and axis not in outputs]
@@ -129,11 +166,10 @@ class ChannelReader:
 
     def _tail(self, block: Block) -> _Tail:
         """Follow a writer to its activation, folding bias and BatchNormalization on the way."""
-        node = self.index.nodes[block.node]
         scale: Floats | None = None
-        shift = self._vector(node.input[2]) if len(node.input) > 2 and node.op_type != "MatMul" else None
-        name = node.output[0]
-        for _ in range(4):
+        shift = self.quantised.bias(block.layer)
+        name = self.index.nodes[block.layer].output[0]
+        for _ in range(_FOLLOWED):
             edges = self.index.consumers.get(name, [])
             if len(edges) != 1:
                 break
@@ -143,22 +179,16 @@ class ChannelReader:
             if follower.op_type == "BatchNormalization" and scale is None:
                 scale, shift = self._fold(block, shift, list(follower.input), attributes(follower))
             elif follower.op_type == "Add" and shift is None and scale is None:
-                shift = self._vector(follower.input[1 - edges[0].input])
-            elif follower.op_type != "Identity":
+                shift = self.quantised.vector(follower.input[1 - edges[0].input])
+            elif follower.op_type not in _TRANSPARENT:
                 break
             name = follower.output[0]
         return _Tail(scale, shift, "")
 
-    def _vector(self, name: str) -> Floats | None:
-        if not name or not self.index.is_weight(name):
-            return None
-        array = self.read(name)
-        return array.astype(np.float64).ravel() if max(array.shape, default=1) == array.size else None
-
     def _fold(
         self, block: Block, shift: Floats | None, inputs: list[str], found: dict[str, Any]
     ) -> tuple[Floats | None, Floats | None]:
-        vectors = [self._vector(name) for name in inputs[1:5]]
+        vectors = [self.quantised.vector(name) for name in inputs[1:5]]
         if any(vector is None or vector.size != block.size for vector in vectors):
             return None, shift
         gamma, beta, mean, variance = (vector for vector in vectors if vector is not None)
@@ -166,6 +196,20 @@ class ChannelReader:
         scale = gamma / np.sqrt(np.maximum(variance, 0.0) + epsilon)
         own = np.zeros(block.size) if shift is None or shift.size != block.size else shift
         return scale, (own - mean) * scale + beta
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Pieces of a contiguous array of floats that fit into a processor's cache; nothing of one of integers."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size if array.dtype.kind not in "iub" else 0, _PART):
+        yield flat[start : start + _PART]
+
+
+def _is_sound(part: NDArray[Any], *, added: bool) -> bool:
+    if np.isfinite(part.astype(np.float32, copy=False)).all():
+        return True
+    wide = part.astype(np.float64)
+    return added and not (np.isnan(wide).any() or np.isposinf(wide).any())
 
 
 def _taken(table: NDArray[Any], shape: tuple[int, ...], positions: NDArray[np.int64]) -> Reals:

@@ -1,5 +1,7 @@
 """What a network's parameters, multiply-accumulates and channels are, as functions of how many channels groups keep."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,11 @@ def group_of_label(coupling: Coupling) -> NDArray[np.int64]:
 
 
 def _axis(array: Array, group_of: NDArray[np.int64], coupling: Coupling) -> Axis:
-    groups, counts = np.unique(group_of[array], return_counts=True)
+    own = group_of[array]
+    if own.size and (own == own[0]).all():  # as on almost every axis
+        group = int(own[0])
+        return Axis(0.0, (group,), (own.size / coupling.groups[group].size,)) if group >= 0 else Axis(float(own.size))
+    groups, counts = np.unique(own, return_counts=True)
     fixed = float(counts[groups < 0].sum())
     chosen = groups[groups >= 0]
     times = counts[groups >= 0] / [coupling.groups[group].size for group in chosen]
@@ -43,9 +49,9 @@ def _params(coupling: Coupling, index: Index, group_of: NDArray[np.int64]) -> Co
         arrays = [np.arange(block.start, block.start + block.size) for block in own]
         if all((group_of[array] < 0).all() for array in arrays):
             continue
-        size = float(np.prod(use.view))
+        size = float(math.prod(use.view))
         axes = tuple(_axis(array, group_of, coupling) for array in arrays)
-        terms.append(Term(size / float(np.prod([len(array) for array in arrays])), axes))
+        terms.append(Term(size / float(math.prod(len(array) for array in arrays)), axes))
         constant -= size
     return make_cost(terms, constant=constant, groups=len(coupling.groups))
 

@@ -161,10 +161,11 @@ def couple(trace: Trace, index: Index) -> Coupling:
 
 
 def _pinned(trace: Trace, unit_of: Array) -> Array:
-    """Number of the first pin of each unit, plus one; zero where nothing pins it."""
+    """Number of the weightiest pin of each unit, the first of its purpose, plus one; zero where nothing pins it."""
     total = int(unit_of.max(initial=-1)) + 1
     reasons = np.zeros(total, dtype=np.int64)
-    for number in range(len(trace.pins) - 1, -1, -1):
+    weight = {purpose: place for place, purpose in enumerate(Purpose)}
+    for number in sorted(range(len(trace.pins)), key=lambda k: (weight[trace.pins[k].fixed.purpose], k), reverse=True):
         reasons[unit_of[trace.pins[number].array]] = number + 1
     return reasons
 
@@ -229,7 +230,7 @@ def _assemble(
             continue
         while name in groups:
             name += "'"
-        groups[name] = Group(name, units, blocks, times, tuple(dict.fromkeys(block.node for block in weights)), own)
+        groups[name] = Group(name, units, blocks, times, tuple(dict.fromkeys(block.layer for block in weights)), own)
     return Coupling(trace, unit_of, tuple(groups.values()), tuple(held), groups)
 
 
@@ -258,5 +259,5 @@ def _name(trace: Trace, index: Index, blocks: tuple[int, ...]) -> str:
     """Name a footprint after the node that first writes it."""
     writers = [b for b in blocks if trace.blocks[b].role is Role.WRITES]
     chosen = trace.blocks[(writers or list(blocks))[0]]
-    node = index.nodes[chosen.node]
-    return node.name or next((name for name in node.output if name), f"node {chosen.node}")
+    node = index.nodes[chosen.layer]
+    return node.name or next((name for name in node.output if name), f"node {chosen.layer}")

@@ -67,7 +67,7 @@ class KindReader:
         trace = self.coupling.trace
         found = [(trace.blocks[number], times) for number, times in zip(group.blocks, group.times, strict=True)]
         writes = [(block, times) for block, times in found if block.role is Role.WRITES and block.use is not None]
-        operators = {self.index.nodes[block.node].op_type for block, _ in writes}
+        operators = {self.index.nodes[block.layer].op_type for block, _ in writes}
         often = max((times for _, times in writes), default=1) > 1
         attended, added = self.attended[group.units].all(), self.added[group.units].all()
         if operators & _RECURRENT:
@@ -76,7 +76,7 @@ class KindReader:
             return Kind.HEADS
         if attended and group.rows is not None and trace.opened.inside_heads:
             return Kind.INSIDE_HEADS
-        if added and len({block.node for block, _ in writes if block.use in self.reading}) > 1:
+        if added and len({block.layer for block, _ in writes if block.use in self.reading}) > 1:
             return Kind.STREAM
         if often:
             return Kind.TIED

@@ -31,14 +31,20 @@ def scalable_groups(coupling: Coupling, index: Index) -> frozenset[str]:
         Names of groups of which every read has a stored, floating weight along the same channels.
     """
     weights: dict[int, list[Block]] = {}
+    others: dict[int, list[Block]] = {}
     for block in coupling.trace.blocks:
-        if block.use is not None and block.role is Role.READS and index.weights[block.use.tensor].data_type in _FLOATS:
-            weights.setdefault(block.node, []).append(block)
+        if block.use is not None:
+            reads = block.role is Role.READS and index.weights[block.use.tensor].data_type in _FLOATS
+            (weights if reads else others).setdefault(block.node, []).append(block)
     stuck = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
     for read in coupling.trace.reads:
-        units = coupling.unit_of[read.array]
-        blocks = [block for node in _sources(read, index) for block in weights.get(node, ())]
-        if not any(np.array_equal(_units(coupling, block), units.ravel()) for block in blocks):
+        units, sources = coupling.unit_of[read.array], _sources(read, index)
+        blocks = [block for node in sources for block in weights.get(node, ())]
+        # A weight put together from several stored ones would need the factor in each.
+        parts = [block for node in sources - {read.node} for block in others.get(node, ())]
+        if not any(np.array_equal(_units(coupling, block), units.ravel()) for block in blocks) or any(
+            np.isin(_units(coupling, block), units).any() for block in parts
+        ):
             stuck[units] = True
     return frozenset(group.name for group in coupling.groups if not stuck[group.units].any())
 

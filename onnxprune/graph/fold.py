@@ -6,7 +6,6 @@ folded number remembers which tensor sizes it came from.
 
 import logging
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
+from onnxprune.graph.contributed import missing_shapes, stand_in
+from onnxprune.graph.evaluate import Evaluator
+from onnxprune.graph.found import COUNTS, found_shapes
+from onnxprune.graph.heads import infer_heads
 from onnxprune.graph.index import Index, attributes, graphs_of
+from onnxprune.graph.sequences import Sequences
+from onnxprune.graph.standins import infer_standin
 
 __all__ = ["Folder", "Known", "Size", "shape_of"]
 
@@ -36,6 +40,7 @@ _SHAPED = """GroupNormalization LayerNormalization SimplifiedLayerNormalization 
 _ALIKE = frozenset(_SHAPED.split())
 _DRAWING = "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli"
 _RANDOM = frozenset(_DRAWING.split())
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 _INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 
 
@@ -85,16 +90,22 @@ def shape_of(kind: TypeProto) -> tuple[int, ...] | None:
 class Folder:
     """One forward pass: completes shapes and folds shape arithmetic."""
 
-    def __init__(self, index: Index, found: dict[str, TypeProto], claimed: dict[str, TypeProto]) -> None:
+    def __init__(
+        self, index: Index, found: dict[str, TypeProto], claimed: dict[str, TypeProto], *, count: int = COUNTS[0]
+    ) -> None:
         self.index = index
+        self.evaluator = Evaluator(index)
         self.claimed = claimed
+        self.count = count
+        self.counted = False
+        self.sequences = Sequences()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, int] = {}
         self.known: dict[str, Known] = {}
         for name, tensor in index.weights.items():
             self.shapes[name] = tuple(tensor.dims)
             self.types[name] = tensor.data_type
-            size = int(np.prod(tensor.dims, dtype=np.int64))
+            size = math.prod(tensor.dims)
             limit = 1 << 20 if tensor.data_type in _INTEGERS else 16
             if size <= limit and tensor.data_location != TensorProto.EXTERNAL:
                 self.known[name] = _plain(numpy_helper.to_array(tensor))
@@ -141,8 +152,9 @@ class Folder:
                 self.shapes[name], self.types[name] = self.shapes[inner.name], self.types[inner.name]
 
     def _infer_node(self, node: NodeProto) -> None:
-        schema = self.index.schema(node)
-        names = [name for name in node.input if name]
+        like = stand_in(node)
+        schema = self.index.schema(like)
+        names = [name for name in like.input if name]
         outer = any(True for _ in graphs_of(node))
         if schema is not None and not outer and all(name in self.shapes and name in self.types for name in names):
             kinds = {n: onnx.helper.make_tensor_type_proto(self.types[n], self.shapes[n]) for n in names}
@@ -153,26 +165,61 @@ class Folder:
             }
             try:
                 found = onnx.shape_inference.infer_node_outputs(
-                    schema, node, kinds, data, opset_imports=list(self.index.proto.opset_import)
+                    schema, like, kinds, data, opset_imports=list(self.index.proto.opset_import)
                 )
-            except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+            except (
+                onnx.shape_inference.InferenceError,
+                onnx.checker.ValidationError,
+                RuntimeError,
+                ValueError,
+            ) as error:
                 _log.debug("shape inference stops at %s: %s", node.name, error)
                 found = {}
             for name, kind in found.items():
                 self._learn(name, kind)
+        elif (standin := infer_standin(node, self.shapes, self.types)) is not None:
+            self.shapes[node.output[0]], self.types[node.output[0]] = standin
+        self._learn_missing(node)
+        for name, shape in zip(node.output, infer_heads(node, self.shapes), strict=False):
+            if name and name not in self.shapes:
+                self.shapes[name], self.types[name] = shape, self.types.get(node.input[0], TensorProto.FLOAT)
         for name in node.output:
             if name and name not in self.shapes and name in self.claimed:
                 self._learn(name, self.claimed[name])
+        if node.op_type == "BatchNormalization" and node.input[1] in self.shapes:
+            # Running and saved statistics, which inference leaves out before opset 14.
+            for name in node.output[1:]:
+                self.shapes.setdefault(name, self.shapes[node.input[1]])
+                self.types.setdefault(name, self.types[node.input[1]])
         if node.op_type in _ALIKE and node.output[0] not in self.shapes and node.input[0] in self.shapes:
             self.shapes[node.output[0]] = self.shapes[node.input[0]]
             self.types.setdefault(node.output[0], self.types[node.input[0]])
+
+    def _learn_missing(self, node: NodeProto) -> None:
+        """What onnx does not infer: what depends on data, sequences, operators that it does not know."""
+        values = {name: self.known[name].value for name in node.input if name in self.known}
+        made = self.sequences.follow(node, self.shapes, values)
+        if all(name in self.shapes for name in node.input if name):
+            shapes = [self.shapes.get(name, ()) for name in node.input]
+            known = [values.get(name) for name in node.input]
+            made |= dict(zip(node.output, missing_shapes(node, shapes, known), strict=False))
+        kinds = [self.types[name] for name in node.input if self.types.get(name) in _FLOATS]
+        for name, shape in made.items():
+            self.shapes.setdefault(name, shape)
+            if kinds:
+                self.types.setdefault(name, kinds[0])
+        source = self.shapes.get(node.input[0]) if node.input else None
+        for name, shape in zip(node.output, found_shapes(node, source, self.count), strict=False):
+            if name and name not in self.shapes:
+                self.shapes[name] = shape
+                self.counted = True
 
     def _fold(self, node: NodeProto) -> None:
         if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or any(True for _ in graphs_of(node)):
             return
         if node.op_type == "Constant":
             if node.output[0] not in self.index.weights:
-                self._keep(node, _evaluate(self.index, node, []))
+                self._keep(node, self.evaluator.values(node, []))
         elif node.op_type == "Shape":
             self._fold_shape(node)
         elif node.op_type == "Size":
@@ -181,7 +228,7 @@ class Folder:
                 sources = frozenset((name, axis) for axis in range(len(self.shapes[name])))
                 self.known[node.output[0]] = _plain(np.array(np.prod(self.shapes[name]), dtype=np.int64), sources)
         elif all(not name or name in self.known for name in node.input) and any(node.input):
-            sizes = [int(np.prod(self.shapes.get(name, (_SMALL + 1,)))) for name in node.output if name]
+            sizes = [math.prod(self.shapes.get(name, (_SMALL + 1,))) for name in node.output if name]
             if max(sizes, default=0) <= _SMALL:
                 self._fold_values(node)
 
@@ -209,7 +256,7 @@ class Folder:
         inputs = [self.known[name] if name else None for name in node.input]
         if node.op_type in _MAKERS and not all(item is None or self._is_plain(item) for item in inputs):
             return
-        values = _evaluate(self.index, node, [item.value if item else None for item in inputs])
+        values = self.evaluator.values(node, [item.value if item else None for item in inputs])
         if not values:
             return
         self._keep(node, values)
@@ -240,7 +287,7 @@ class Folder:
                 pool.extend(item.sources.ravel().tolist())
             else:
                 numbered.append(None if item is None else item.value)
-        moved = [numbered[0]] if node.op_type == "Cast" else [*_evaluate(self.index, node, numbered)]
+        moved = [numbered[0]] if node.op_type == "Cast" else [*self.evaluator.values(node, numbered)]
         if not moved or moved[0] is None:
             return None
         rest = frozenset().union(*(item.all_sources() for item in inputs[data:] if item is not None))
@@ -258,23 +305,3 @@ def _mixed(value: NDArray[Any], items: list[Known]) -> NDArray[np.object_]:
     sources = np.empty(value.shape, dtype=object)
     sources.ravel()[:] = [frozenset().union(*parts) for parts in zip(*(column.flat for column in columns), strict=True)]
     return sources
-
-
-def _evaluate(index: Index, node: NodeProto, values: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
-    """Run one node with ONNX's reference implementation; an empty list where it cannot."""
-    inputs = {name: value for name, value in zip(node.input, values, strict=False) if name and value is not None}
-    graph = onnx.helper.make_graph(
-        [node],
-        "one",
-        [onnx.helper.make_value_info(name, TypeProto()) for name in inputs],
-        [onnx.helper.make_value_info(name, TypeProto()) for name in node.output if name],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=list(index.proto.opset_import))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = ReferenceEvaluator(model).run(None, inputs)
-    except Exception as error:  # noqa: BLE001  the reference may fail in any way on odd nodes; the value is then unknown
-        _log.debug("cannot fold %s: %s", node.name, error)
-        return []
-    return [np.asarray(value) for value in found]

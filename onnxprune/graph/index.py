@@ -1,15 +1,16 @@
 """An index over the main graph of a model: who makes a tensor, who reads it, which tensors are weights."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune.graph.tensors import count, holders
 
-__all__ = ["WEIGHT_TYPES", "Edge", "Index", "attributes", "graphs_of", "node_site", "weights_of"]
+__all__ = ["WEIGHT_TYPES", "Edge", "Index", "attributes", "graphs_of", "node_site", "outer_reads", "weights_of"]
 
 WEIGHT_TYPES = frozenset(
     {
@@ -19,6 +20,8 @@ WEIGHT_TYPES = frozenset(
         TensorProto.DOUBLE,
         TensorProto.INT8,
         TensorProto.UINT8,
+        TensorProto.INT16,
+        TensorProto.UINT16,
         TensorProto.FLOAT8E4M3FN,
         TensorProto.FLOAT8E4M3FNUZ,
         TensorProto.FLOAT8E5M2,
@@ -27,7 +30,15 @@ WEIGHT_TYPES = frozenset(
         TensorProto.UINT4,
     }
 )
-"""Element types whose tensors count as parameters; integers of 32 and 64 bits spell sizes and positions."""
+"""Element types whose tensors count as parameters; integers of 64 bits spell sizes and positions."""
+
+_NUMBERS = {"DequantizeLinear": (0, 2), "QLinearConv": (8,), "QGemm": (6,)}
+"""Inputs of quantised operators at which integers of 32 bits are biases, not sizes and positions either."""
+
+_DRAWING = frozenset(
+    ["Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
+)
+"""Operators that may give something else on every run."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +78,23 @@ def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
             pending.extend(graphs_of(node))
 
 
-def _outer_reads(node: NodeProto) -> set[str]:
+def outer_reads(node: NodeProto) -> set[str]:
     """Names that the subgraphs of a node read; those they define themselves are harmless to include."""
     names: set[str] = set()
     for graph in graphs_of(node):
         names.update(name for inner in _all_nodes(graph) for name in inner.input if name)
         names.update(output.name for output in graph.output)
     return names
+
+
+def _biases(nodes: Iterable[NodeProto]) -> set[str]:
+    """Names that are read by quantised operators alone, as numbers."""
+    numbers, others = set[str](), set[str]()
+    for node in nodes:
+        places = _NUMBERS.get(node.op_type, ())
+        for place, name in enumerate(node.input):
+            (numbers if place in places else others).add(name)
+    return numbers - others
 
 
 class Index:
@@ -91,6 +112,8 @@ class Index:
         Nodes whose subgraphs read a tensor.
     weights : dict of str to TensorProto
         Initializers, and values of Constant nodes by the name of their output.
+    biases : set of str
+        Tensors that quantised operators alone read: weights, even as integers of 32 bits.
     constants : set of str
         Weights, and tensors computed from nothing else.
     inputs, outputs : list of str
@@ -113,10 +136,11 @@ class Index:
             for name in node.output:
                 if name:
                     self.producer[name] = number
-            for name in _outer_reads(node):
+            for name in outer_reads(node):
                 self.captured[name].append(number)
             if node.op_type == "Constant" and not node.domain:
                 self._add_constant(node)
+        self.biases = _biases(self.nodes)
         self.constants = self._constants()
         self.inputs = [value.name for value in graph.input if value.name not in self.weights]
         self.outputs = [value.name for value in graph.output]
@@ -124,21 +148,25 @@ class Index:
 
     def _add_constant(self, node: NodeProto) -> None:
         for attribute in node.attribute:
-            if attribute.name == "value":
+            if _is_value(node, attribute):
                 self.weights[node.output[0]] = attribute.t
 
     def _constants(self) -> set[str]:
         """Names of stored tensors, and of those computed from nothing else."""
         found = set(self.weights)
         for node in self.nodes:
-            if node.input and all(name in found or not name for name in node.input) and not any(graphs_of(node)):
+            if node.op_type == "Constant" and not node.domain:
+                found.update(node.output)
+            elif node.op_type in _DRAWING:
+                continue
+            elif node.input and all(name in found or not name for name in node.input) and not any(graphs_of(node)):
                 found.update(node.output)
         return found
 
     def is_weight(self, name: str) -> bool:
         """Tell whether a tensor is a stored one whose elements count as parameters."""
         tensor = self.weights.get(name)
-        return tensor is not None and tensor.data_type in WEIGHT_TYPES
+        return tensor is not None and _is_weight(tensor, name, self.biases)
 
     def schema(self, node: NodeProto) -> "onnx.defs.OpSchema | None":
         """Return the operator's schema at the model's opset, None for an operator that ONNX does not define."""
@@ -149,8 +177,33 @@ class Index:
         return onnx.defs.get_schema(node.op_type, version, domain)
 
 
+def _is_weight(tensor: TensorProto, name: str, biases: set[str]) -> bool:
+    return tensor.data_type in WEIGHT_TYPES or (tensor.data_type == TensorProto.INT32 and name in biases)
+
+
 def weights_of(model: ModelProto) -> Iterator[int]:
     """Yield the number of elements of every stored tensor that counts as parameters."""
     for holder in holders(model):
         if holder.tensor.data_type in WEIGHT_TYPES:
             yield count(holder.tensor)
+    constants = (item for node in model.graph.node if node.op_type == "Constant" for item in node.attribute)
+    written = (item.sparse_tensor for item in constants if item.name == "sparse_value")
+    for sparse in (*model.graph.sparse_initializer, *written):
+        yield from _zeros(sparse)
+    for graph in (model.graph, *(inner for node in _all_nodes(model.graph) for inner in graphs_of(node))):
+        biases = _biases(graph.node)
+        stored = {tensor.name: tensor for tensor in graph.initializer}
+        stored |= {node.output[0]: item.t for node in graph.node for item in node.attribute if _is_value(node, item)}
+        for name in biases & stored.keys():
+            if stored[name].data_type == TensorProto.INT32:
+                yield count(stored[name])
+
+
+def _zeros(sparse: SparseTensorProto) -> Iterator[int]:
+    """Yield how many elements of a sparse tensor that counts as parameters are not stored."""
+    if sparse.values.data_type in WEIGHT_TYPES:
+        yield math.prod(sparse.dims) - count(sparse.values)
+
+
+def _is_value(node: NodeProto, attribute: AttributeProto) -> bool:
+    return node.op_type == "Constant" and not node.domain and attribute.name == "value"

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import checker, defs, helper
 
 from onnxprune.errors import ModelError
-from onnxprune.graph.model import Model
+from onnxprune.graph.model import SMALL, Model
+from onnxprune.graph.respell import respell_domains, sort_nodes
 from onnxprune.graph.save import PROTOBUF_LIMIT
 from onnxprune.graph.tensors import (
     PACKED_BITS,
@@ -38,7 +39,7 @@ FOREIGN = "onnxprune.foreign"
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Read an ONNX file; external data is found and measured, but stays on disk.
+    """Read an ONNX file; external data is found and measured, but stays on disk where it is big.
 
     Parameters
     ----------
@@ -71,7 +72,12 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise ModelError(
             f"{path}: cannot read its external data {error.filename}: {error.strerror}; check path and permissions"
         ) from error
-    return Model(proto, path, folder, files)
+    model = Model(proto, path, folder, files)
+    for tensor in proto.graph.initializer:
+        if is_external(tensor) and count(tensor) <= SMALL:
+            # What may spell a shape is to be seen by everybody, onnxruntime's shape inference too.
+            model.embed(tensor)
+    return model
 
 
 def from_proto(proto: onnx.ModelProto) -> Model:
@@ -124,10 +130,7 @@ def check(model: Model) -> None:
             holder.tensor.ClearField("data_location")
             holder.tensor.ClearField("external_data")
             holder.tensor.dims[:] = [0]
-    for value in (*skeleton.graph.input, *skeleton.graph.output):
-        if value.type.HasField("tensor_type"):
-            # An unknown rank, as after a plugin, is legal for onnxruntime; the checker wants some shape to be given.
-            value.type.tensor_type.shape.SetInParent()
+    _admit_legal(skeleton)
     _admit_foreign(skeleton)
     try:
         checker.check_model(skeleton)
@@ -246,11 +249,29 @@ def _find_data(path: Path, external: list[Holder]) -> tuple[Path, tuple[Path, ..
     return folder, tuple(sizes)
 
 
+def _admit_legal(proto: onnx.ModelProto) -> None:
+    """Write what onnxruntime takes, and the specification allows, as the checker wants it.
+
+    Nodes in any order, a graph without a name, a standard domain that is written out, outputs without a type or rank
+    (as after a plugin).
+    """
+    graph = proto.graph
+    graph.name = graph.name or "graph"
+    for value in graph.output:
+        if value.type.WhichOneof("value") is None:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for value in (*graph.input, *graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    respell_domains(proto)
+    sort_nodes(graph)
+
+
 def _admit_foreign(proto: onnx.ModelProto) -> None:
     """Move operators without a schema at the model's opset into a domain of their own, which the checker lets through.
 
     TensorRT plugins in the default domain or in one that is not imported are legal inputs; so is what onnxruntime
-    knows at opsets where onnx does not (LayerNormalization before 17).
+    knows at opsets where onnx does not (LayerNormalization before 17), or no longer does (GroupNormalization 18).
     """
     local = {(function.domain, function.name) for function in proto.functions}
     for container, nodes in ((proto, _nodes(proto.graph)), *((each, _nodes(each)) for each in proto.functions)):
@@ -283,7 +304,6 @@ def _has_schema(operator: str, domain: str, version: int | None) -> bool:
     if version is None:
         return bool(defs.has(operator, domain))
     try:
-        defs.get_schema(operator, version, domain)
+        return not defs.get_schema(operator, version, domain).deprecated
     except defs.SchemaError:
         return False
-    return True

@@ -3,7 +3,7 @@
 import math
 import mmap
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,24 @@ def _pack(value: NDArray[Any], data_type: int) -> Any:
     if data_type in PACKED_BITS:
         return numpy_helper.from_array(value).raw_data
     return np.asarray(value, order="C").reshape(-1).view(np.uint8).data
+
+
+class _Detached(Mapping[str, NDArray[Any]]):
+    """Weights by name, those that are deferred computed at each look."""
+
+    def __init__(self, model: "Model", taken: dict[str, NDArray[Any] | onnx.TensorProto]) -> None:
+        self._model = model
+        self._taken = taken
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        value = self._taken[name]
+        return self._model.array(value) if isinstance(value, onnx.TensorProto) else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._taken)
+
+    def __len__(self) -> int:
+        return len(self._taken)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,20 +188,27 @@ class Model:
         copy_message(self.proto, target, self._put_skeleton)
         return target
 
-    def detach(self) -> dict[str, NDArray[Any]]:
+    def detach(self) -> Mapping[str, NDArray[Any]]:
         """Take the big embedded weights of the main graph out of the protobuf, which is then no more than a skeleton.
 
         Returns
         -------
-        dict of str to ndarray
+        mapping of str to ndarray
             The weights by name, for a session that is given them in memory; those of types that NumPy lacks stay.
+            Deferred values are among them, and computed whenever they are asked for.
         """
-        taken = {}
+        taken: dict[str, NDArray[Any] | onnx.TensorProto] = {}
         for tensor in self.proto.graph.initializer:
-            if not is_external(tensor) and count(tensor) > SMALL and tensor.data_type in _NATIVE:
+            deferred = location_of(tensor) in self._deferred
+            if count(tensor) <= SMALL or tensor.data_type not in _NATIVE or (is_external(tensor) and not deferred):
+                continue
+            if deferred:
+                taken[tensor.name] = before = onnx.TensorProto()
+                before.CopyFrom(tensor)
+            else:
                 taken[tensor.name] = self.array(tensor)
-                point(tensor, {"location": "detached"})
-        return taken
+            point(tensor, {"location": "detached"})
+        return _Detached(self, taken)
 
     def materialise(self) -> onnx.ModelProto:
         """Copy with every external or deferred tensor embedded, as an in-memory user of onnx expects it."""

@@ -19,13 +19,25 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from onnxruntime import OrtValue
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from onnxprune.errors import ModelError, RefusedError, UsageError
 
-__all__ = ["CPU", "CUDA", "Session", "choose_providers", "installation_warning", "provider_works"]
+__all__ = [
+    "CPU",
+    "CUDA",
+    "Request",
+    "Session",
+    "choose_providers",
+    "installation_warning",
+    "provider_works",
+]
 
 _log = logging.getLogger(__name__)
+
+Request = tuple[Mapping[str, NDArray[Any]], Sequence[str]]
+"""Inputs of one run, and the names of the outputs wanted of it."""
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -131,9 +143,12 @@ def _start(
     model: str | bytes,
     providers: Sequence[str],
     folder: Path | None = None,
-    weights: "Mapping[str, onnxruntime.OrtValue] | None" = None,
+    weights: Mapping[str, OrtValue] | None = None,
+    *,
+    reuse: bool = True,
 ) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
+    options.enable_mem_reuse = reuse
     options.log_severity_level = _QUIET
     options.enable_cpu_mem_arena = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -162,6 +177,8 @@ class Session:
         Where the external data of a serialised model lies.
     weights : mapping of str to ndarray, optional
         Initializers whose data the serialised model says is elsewhere.
+    reuse : bool
+        Let tensors share memory. To find out which takes time quadratic in the number of nodes.
 
     Raises
     ------
@@ -175,11 +192,14 @@ class Session:
         providers: Sequence[str],
         folder: Path | None = None,
         weights: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        reuse: bool = True,
     ) -> None:
         # onnxruntime reads these where they are: they have to live as long as the session.
-        self._weights = {n: onnxruntime.OrtValue.ortvalue_from_numpy(array) for n, array in (weights or {}).items()}
+        self._weights = {n: OrtValue.ortvalue_from_numpy(array) for n, array in (weights or {}).items()}
+        source = str(model) if isinstance(model, Path) else model
         try:
-            self._session = _start(str(model) if isinstance(model, Path) else model, providers, folder, self._weights)
+            self._session = _start(source, providers, folder, self._weights, reuse=reuse)
         except _FAILURES as error:
             raise ModelError(f"onnxruntime cannot load the network: {_explained(error)}") from error
         self.provider: str = self._session.get_providers()[0]
@@ -215,6 +235,27 @@ class Session:
         except _FAILURES as error:
             raise ModelError(f"onnxruntime cannot run the network: {_explained(error)}") from error
         return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
+
+    def run_each(self, requests: Sequence[Request]) -> Iterator[dict[str, NDArray[Any]]]:
+        """Run once per request, whenever the next result is asked for; see `run`."""
+        for feeds, outputs in requests:
+            yield self.run(feeds, outputs)
+
+    def relay(self, values: Mapping[str, OrtValue], outputs: Sequence[str]) -> dict[str, OrtValue]:
+        """Run once on values as onnxruntime holds them, of any type; so are the results.
+
+        Raises
+        ------
+        ModelError
+            If onnxruntime cannot run it.
+        """
+        if not outputs:
+            return {}
+        try:
+            found = self._session.run_with_ort_values(list(outputs), dict(values))
+        except _FAILURES as error:
+            raise ModelError(f"onnxruntime cannot run the network: {_explained(error)}") from error
+        return dict(zip(outputs, found, strict=True))
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,8 @@ from onnx import ModelProto, TypeProto, ValueInfoProto
 
 from onnxprune.errors import RefusedError
 from onnxprune.graph.fold import Folder, Known, Size
-from onnxprune.graph.index import Index
+from onnxprune.graph.found import COUNTS
+from onnxprune.graph.index import Index, attributes
 
 __all__ = ["Shapes", "default_shape", "infer_shapes"]
 
@@ -68,11 +69,35 @@ def default_shape(dims: list[int | str], named: dict[str, int] | None = None) ->
     return tuple(assumed)
 
 
-def _dims(value: ValueInfoProto) -> list[int | str] | None:
+def _dims(value: ValueInfoProto, index: Index, given: tuple[int, ...] | None) -> list[int | str] | None:
+    """Declared sizes of an input; where it has no rank, those that the layer that reads it leaves it.
+
+    A shape that is given for an input without a rank is taken as it is.
+    """
     kind = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+    if not value.type.HasField("tensor_type"):
         return None
+    if not kind.HasField("shape"):
+        guessed = _guessed(index, value.name)
+        return [""] * len(given) if given is not None and not _fits(given, guessed or []) else guessed
     return [dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in kind.shape.dim]
+
+
+def _guessed(index: Index, name: str) -> list[int | str] | None:
+    for edge in index.consumers.get(name, []):
+        node = index.nodes[edge.node]
+        weight = index.weights.get(node.input[1]) if len(node.input) > 1 and edge.input == 0 else None
+        found = attributes(node)
+        if weight is None or len(weight.dims) < 2:
+            continue
+        if node.op_type in ("Conv", "ConvTranspose"):
+            groups = found["group"].i if "group" in found and node.op_type == "Conv" else 1
+            read = weight.dims[1] * groups if node.op_type == "Conv" else weight.dims[0]
+            return ["", read, *[""] * (len(weight.dims) - 2)]
+        if node.op_type in ("Gemm", "MatMul"):
+            turned = "transB" in found and found["transB"].i
+            return ["", weight.dims[-1 if turned else -2]]
+    return None
 
 
 def _input_shapes(
@@ -88,7 +113,7 @@ def _input_shapes(
     named: dict[str, int] = {}
     values = [value for value in index.proto.graph.input if value.name not in index.weights]
     for value in sorted(values, key=lambda item: item.name not in given):
-        dims = _dims(value)
+        dims = _dims(value, index, given.get(value.name))
         if value.name in given:
             shape = given[value.name]
             if dims is not None and not _fits(shape, dims):
@@ -131,7 +156,7 @@ def _infer(model: ModelProto) -> dict[str, TypeProto]:
         warnings.simplefilter("ignore")
         inferred = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
     graph = inferred.graph
-    return {value.name: value.type for group in (graph.input, graph.value_info, graph.output) for value in group}
+    return {value.name: value.type for group in (graph.output, graph.value_info, graph.input) for value in group}
 
 
 def _static_of(kind: TypeProto) -> tuple[bool, ...] | None:
@@ -171,10 +196,13 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
     symbolic = _infer(skeleton) if assumed or given else {}
     folder = _run(index, skeleton, inputs, claimed)
     shapes = folder.shapes
-    if not symbolic:
+    if not symbolic and not folder.counted:
         static = {n: (True,) * len(s) for n, s in shapes.items()}
         return Shapes(shapes, folder.types, folder.known, static, static, inputs, assumed)
-    near, far = (_run(index, skeleton, _perturbed(index, inputs, step), claimed).shapes for step in _STEPS)
+    near, far = (
+        _run(index, skeleton, _perturbed(index, inputs, step), claimed, count=count).shapes
+        for step, count in zip(_STEPS, COUNTS[1:], strict=True)
+    )
     static = {
         name: _unmoved(shape, near.get(name), far.get(name), symbolic.get(name)) for name, shape in shapes.items()
     }
@@ -183,10 +211,15 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
 
 
 def _run(
-    index: Index, skeleton: ModelProto, inputs: dict[str, tuple[int, ...]], claimed: dict[str, TypeProto]
+    index: Index,
+    skeleton: ModelProto,
+    inputs: dict[str, tuple[int, ...]],
+    claimed: dict[str, TypeProto],
+    *,
+    count: int = COUNTS[0],
 ) -> "Folder":
     _prepare(skeleton, inputs)
-    folder = Folder(index, _infer(skeleton), claimed)
+    folder = Folder(index, _infer(skeleton), claimed, count=count)
     folder.run()
     return folder
 
@@ -201,7 +234,7 @@ def _perturbed(index: Index, inputs: dict[str, tuple[int, ...]], step: int) -> d
     times = 2 if step == _STEPS[0] else 4
     other = {}
     for value in index.proto.graph.input:
-        dims = _dims(value) if value.name in inputs else None
+        dims = _dims(value, index, inputs[value.name]) if value.name in inputs else None
         if dims is not None:
             sizes = enumerate(zip(inputs[value.name], dims, strict=True))
             other[value.name] = tuple(
@@ -211,9 +244,7 @@ def _perturbed(index: Index, inputs: dict[str, tuple[int, ...]], step: int) -> d
     return other
 
 
-def _growing(
-    shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None
-) -> tuple[bool, ...]:
+def _growing(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None) -> tuple[bool, ...]:
     """Tell which sizes are multiples of what they are here, at other inputs too."""
     if near is None or far is None or not len(near) == len(far) == len(shape):
         return (False,) * len(shape)

@@ -6,6 +6,8 @@ The weights of several writers are one long row, so their l1 norms add up and so
 Without a writer the outgoing weights are measured; without either all channels score alike.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from onnxprune.coreset.norms import Reals, row_norms
@@ -98,10 +100,10 @@ def l2_norm(channels: Channels, rng: np.random.Generator) -> Choice:
     return Choice(ranking(scores), scores)
 
 
-def _measured(channels: Channels) -> list[Reals]:
-    """Return the matrices (n, d) whose rows are measured: incoming, else outgoing, else ones."""
-    arrays = channels.incoming or channels.outgoing or (np.ones((channels.count, 1)),)
-    return [array.reshape(channels.count, -1) for array in arrays]
+def _measured(channels: Channels) -> Iterator[Reals]:
+    """Yield the matrices (n, d) whose rows are measured: incoming, else outgoing, else ones."""
+    for array in channels.incoming or channels.outgoing or (np.ones((channels.count, 1)),):
+        yield array.reshape(len(array), -1)
 
 
 RECIPES: tuple[Recipe, ...] = (

@@ -4,7 +4,7 @@ A *channel* is one unit of the group: a neuron, a convolution filter, a position
 writes it is a row of `incoming`, everything that reads it is a slice of `outgoing`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,30 +22,32 @@ class Channels:
 
     Attributes
     ----------
-    incoming : tuple of ndarray, each (n, d_i)
+    incoming : sequence of ndarray, each (n, d_i)
         Weights that produce the channel, one matrix per writer, a following BatchNormalization folded in. A filter is
-        one row: its flattened kernel. Empty for channels without a weight of their own.
+        one row: its flattened kernel. Empty for channels without a weight of their own. A big network's weights are
+        read when they are asked for: hold one at a time.
     bias : ndarray (n,) or None
         Bias of the writers (summed over writers), BatchNormalization folded in.
-    outgoing : tuple of ndarray, each (n, k_j, s_j)
-        Weights that read the channel, one array per reader: k_j outputs, s_j kernel positions.
+    outgoing : sequence of ndarray, each (n, k_j, s_j)
+        Weights that read the channel, one array per reader: k_j outputs, s_j kernel positions. Read likewise.
     activation : str
         Operator between writer and readers ("Relu", "Sigmoid", …), "" where there is none or it is not known.
     rows : ndarray of int (n,) or None
         If given, any choice must keep equally many channels of every row (a grouped convolution's groups).
     """
 
-    incoming: tuple[Reals, ...]
+    incoming: Sequence[Reals]
     bias: NDArray[np.float64] | None
-    outgoing: tuple[Reals, ...]
+    outgoing: Sequence[Reals]
     activation: str = ""
     rows: NDArray[np.int64] | None = None
 
     @property
     def count(self) -> int:
         """Number of channels n."""
-        for array in (*self.incoming, *self.outgoing):
-            return int(array.shape[0])
+        for arrays in (self.incoming, self.outgoing):
+            if arrays:
+                return int(arrays[0].shape[0])
         if self.bias is not None:
             return int(self.bias.shape[0])
         assert self.rows is not None, "a group of channels without any array has rows to count by"

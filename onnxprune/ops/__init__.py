@@ -1,7 +1,28 @@
 """What operators do to channel labels: one small function per operator, one file per family, one table."""
 
 from onnxprune.graph.index import Index
-from onnxprune.ops import convolution, linear, normalization, pointwise, select, shape, spatial
+from onnxprune.ops import (
+    attention,
+    convolution,
+    deformable,
+    drawing,
+    einsum,
+    fused,
+    heads,
+    indexing,
+    linear,
+    matrices,
+    normalization,
+    pointwise,
+    quantized,
+    recurrent,
+    rotary,
+    select,
+    sequences,
+    shape,
+    signal,
+    spatial,
+)
 from onnxprune.ops.rule import Rule
 
 __all__ = ["RULES", "find_rule"]
@@ -17,7 +38,26 @@ def _table(*rows: tuple[Rule, ...]) -> dict[tuple[str, str], tuple[Rule, ...]]:
 
 
 RULES = _table(
-    convolution.RULES, linear.RULES, normalization.RULES, pointwise.RULES, select.RULES, shape.RULES, spatial.RULES
+    attention.RULES,
+    convolution.RULES,
+    deformable.RULES,
+    drawing.RULES,
+    einsum.RULES,
+    fused.RULES,
+    heads.RULES,
+    indexing.RULES,
+    linear.RULES,
+    matrices.RULES,
+    normalization.RULES,
+    pointwise.RULES,
+    quantized.RULES,
+    recurrent.RULES,
+    rotary.RULES,
+    select.RULES,
+    sequences.RULES,
+    shape.RULES,
+    signal.RULES,
+    spatial.RULES,
 )
 """Rules by (domain, operator); one that changed its meaning has several: the latest not above the opset counts."""
 

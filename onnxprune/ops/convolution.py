@@ -7,15 +7,15 @@ and dies with its outputs.
 
 import numpy as np
 
-from onnxprune.ops.labels import Array, Bundle
+from onnxprune.ops.labels import Array, Bundle, Labels
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Answer, Rule
 from onnxprune.ops.trace import Role
 
-__all__ = ["RULES", "conv", "conv_transpose"]
+__all__ = ["RULES", "conv", "conv_transpose", "convolve"]
 
 
-def _finish(op: Op, outputs: Array | None, bias: int, alone: list[int]) -> Answer:
+def _finish(op: Op, outputs: Array | None, bias: int, alone: list[int]) -> Labels:
     """Label the outputs, tie the bias to them; the batch and spatial axes whose positions stay alone are handed on."""
     if op.has(bias):
         op.tie(op.axis(bias, 0), outputs, op.fixed(bias))
@@ -46,15 +46,16 @@ def _macs(op: Op, positions: int, inputs: Array | None, outputs: Array | None, g
 def conv(op: Op) -> Answer:
     """W is (O, I/g, kernel…)."""
     positions = int(np.prod(op.out_shape()[2:]))
-    return _convolve(op, out_axis=0, in_axis=1, positions=positions, bias=2, alone=_alone(op))
+    return convolve(op, out_axis=0, in_axis=1, positions=positions, bias=2, alone=_alone(op))
 
 
 def conv_transpose(op: Op) -> Answer:
     """W is (I, O/g, kernel…)."""
-    return _convolve(op, out_axis=1, in_axis=0, positions=int(np.prod(op.shape(0)[2:])), bias=2, alone=[])
+    return convolve(op, out_axis=1, in_axis=0, positions=int(np.prod(op.shape(0)[2:])), bias=2, alone=[])
 
 
-def _convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int, alone: list[int]) -> Answer:
+def convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int, alone: list[int]) -> Labels:
+    """Any convolution: axes of its weight, positions that are multiplied, input of its bias, axes it leaves alone."""
     group = op.attribute("group", 1)
     channels, made = op.shape(0)[1], op.out_shape()[1]
     if group == 1:
@@ -62,7 +63,7 @@ def _convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int,
         outputs = op.axis(1, out_axis)
     elif group == channels:
         inputs, outputs = None, _depthwise(op, out_axis, made // group)
-    elif op.is_stored(1):
+    elif op.is_stored(1) or op.behind(1) is not None:
         inputs, outputs = _grouped(op, group, out_axis)
     elif op.is_constant(1):
         inputs, outputs = _grouped_alike(op, group, out_axis)
@@ -106,7 +107,7 @@ def _grouped(op: Op, group: int, out_axis: int) -> tuple[Array | None, Array | N
     else:
         view = (group, per_in, per_out, *kernel)
         out_axes, in_axes = (0, 2), (0, 1)
-    outputs, inputs = op.view(1, view, [out_axes, in_axes])
+    outputs, inputs = _seen(op, view, out_axes, in_axes)
     op.role(inputs, Role.READS)
     op.balance(outputs)
     op.balance(inputs)
@@ -114,6 +115,18 @@ def _grouped(op: Op, group: int, out_axis: int) -> tuple[Array | None, Array | N
     op.tie(op.axis(0, 1), flat, op.fixed(0))
     op.read(0, 1)
     return flat, outputs.ravel()
+
+
+def _seen(op: Op, view: tuple[int, ...], out_axes: tuple[int, ...], in_axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Labels of the outputs and inputs of a weight that is stored, or that is stored as integers, say."""
+    behind = op.behind(1)
+    if behind is None:
+        outputs, inputs = op.view(1, view, [out_axes, in_axes])
+        return outputs, inputs
+    kernel = tuple(bundle for bundle in op.labels(1).bundles if min(bundle.axes) > 1)
+    first, second = behind.view(view)
+    op.relabel(1, Labels(op.shape(1), kernel, op.positions))
+    return (first, second) if out_axes == (0, 1) else (second, first)
 
 
 def _grouped_alike(op: Op, group: int, out_axis: int) -> tuple[Array | None, Array | None]:

@@ -17,22 +17,22 @@ Array = NDArray[np.int64]
 
 
 class Purpose(StrEnum):
-    """Why positions cannot be removed; a closed list, reported with the parameters each one holds."""
+    """Why positions cannot be removed; a closed list, weightiest first, reported with the parameters each one holds."""
 
+    CUSTOM = "onnxruntime cannot run the operator"
+    NOT_FINITE = "weights are not finite"
     GRAPH_INPUT = "graph input"
     GRAPH_OUTPUT = "graph output"
-    POSITION = "positions, not channels"
-    MIXED = "mixed by an operator"
     NORMALIZED = "normalised over these channels"
-    NO_RULE = "no rule for the operator"
+    MIXED = "mixed by an operator"
     SUBGRAPH = "read by a subgraph"
     RUNTIME = "known only at run time"
+    CONFLICT = "two channel axes in one"
+    POSITION = "positions, not channels"
+    NO_RULE = "no rule for the operator"
     UNSHAPED = "shape not known before run time"
-    CUSTOM = "onnxruntime cannot run the operator"
     EXCLUDED = "excluded by the options"
     SINGLE = "one unit only"
-    CONFLICT = "two channel axes in one"
-    NOT_FINITE = "weights are not finite"
 
     @property
     def explanation(self) -> str:

@@ -1,13 +1,16 @@
 """What a rule sees of a node: its shapes and attributes, known values of its inputs, and the labels they carry."""
 
+import copy
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
-from onnx import NodeProto, helper
+from onnx import NodeProto, helper, numpy_helper
 
 from onnxprune.graph.fold import Known, Size
 from onnxprune.graph.index import Index, attributes, node_site
 from onnxprune.graph.shapes import Shapes
+from onnxprune.graph.tensors import is_external
+from onnxprune.ops.behind import Behind, find_behind
 from onnxprune.ops.labels import Array, Fixed, Labels, Purpose
 from onnxprune.ops.trace import Role, Trace
 
@@ -18,6 +21,9 @@ MOST_GENERATED = 1 << 20
 
 MOST_FOLLOWED = 16
 """Steps between a statistic and the positions that it scales; exporters write some eight."""
+
+_LAID_OUT = "Cast Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze"
+_LAYS_OUT = frozenset(_LAID_OUT.split())
 
 _FOLLOWED = "Abs Add Cast Clip Div Expand Identity Max Mul Neg Pow Reciprocal Reshape Sqrt Sub Unsqueeze"
 _STEPS = frozenset(_FOLLOWED.split())
@@ -36,12 +42,29 @@ class NodeView:
         self._shapes = shapes
         self._attributes = attributes(self.node)
         self._labels: dict[int, Labels] = {}
+        self._places = tuple(range(len(self.node.input)))
+
+    def seen_as(self, *places: int) -> Self:
+        """Return the same node as if it had only these inputs, in this order; what is said of one is said of both."""
+        view = copy.copy(self)
+        view._places = tuple(self.place_of(place) for place in places)
+        return view
+
+    def place_of(self, place: int) -> int:
+        """Return the number of an input in the file, beside which a quantised operator has scales and zero points."""
+        return self._places[place] if place < len(self._places) else place
+
+    def name_of(self, place: int) -> str:
+        """Name of input `place`."""
+        name: str = self.node.input[self.place_of(place)]
+        return name
 
     # ---- what the node is -------------------------------------------------------------------------------------------
 
     def has(self, place: int) -> bool:
         """Tell whether the optional input `place` is given."""
-        return place < len(self.node.input) and bool(self.node.input[place])
+        given = len(self.node.input)
+        return place < len(self._places) and self._places[place] < given and bool(self.name_of(place))
 
     def has_output(self, place: int) -> bool:
         """Tell whether output `place` is asked for by anyone."""
@@ -54,11 +77,11 @@ class NodeView:
     @property
     def inputs(self) -> list[int]:
         """Numbers of the inputs that are given."""
-        return [place for place, name in enumerate(self.node.input) if name]
+        return [place for place in range(len(self._places)) if self.has(place)]
 
     def shape(self, place: int) -> tuple[int, ...]:
         """Shape of input `place`."""
-        return self._shapes.shapes[self.node.input[place]]
+        return self._shapes.shapes[self.name_of(place)]
 
     def out_shape(self, place: int = 0) -> tuple[int, ...]:
         """Shape of output `place`."""
@@ -76,7 +99,7 @@ class NodeView:
         """
         if not self.has(place):
             return None
-        known = self._shapes.known.get(self.node.input[place])
+        known = self._shapes.known.get(self.name_of(place))
         if known is None or partly or all(self.is_static(size) for size in known.all_sources()):
             return known
         return None
@@ -94,40 +117,70 @@ class NodeView:
         """Tell whether a tensor's size does not depend on the inputs' symbolic dimensions."""
         return self._shapes.is_static(size)
 
+    def is_zero(self, place: int) -> bool:
+        """Tell whether an input is made of zeros, whatever goes into the network."""
+        name = self.name_of(place) if self.has(place) else ""
+        while name:
+            known = self._shapes.known.get(name)
+            if known is not None and known.constant:
+                return not known.value.any()
+            stored = self._index.weights.get(name)
+            if stored is not None:
+                return not is_external(stored) and not numpy_helper.to_array(stored).any()
+            number = self._index.producer.get(name)
+            node = None if number is None else self._index.nodes[number]
+            if node is None or node.domain not in ("", "ai.onnx"):
+                return False
+            if node.op_type == "ConstantOfShape":
+                value = attributes(node).get("value")
+                return value is None or not numpy_helper.to_array(value.t).any()
+            name = node.input[0] if node.op_type in _LAYS_OUT else ""
+        return False
+
     # ---- labels of the inputs ---------------------------------------------------------------------------------------
 
     def labels(self, place: int) -> Labels:
         """Labels of input `place`; a weight gets labels of its own for this use."""
-        if place not in self._labels:
-            name = self.node.input[place]
+        key = self.place_of(place)
+        if key not in self._labels:
+            name = self.node.input[key]
             if self._index.is_weight(name):
-                self._labels[place] = self._weight_labels(place)
+                self._labels[key] = self._weight_labels(key)
             else:
-                self._labels[place] = self.trace.labels[name]
-        return self._labels[place]
+                self._labels[key] = self.trace.labels[name]
+        return self._labels[key]
+
+    def relabel(self, place: int, labels: Labels) -> None:
+        """Let input `place` have other labels for the rest of this rule."""
+        self._labels[self.place_of(place)] = labels
 
     def _weight_labels(self, place: int) -> Labels:
-        shape = self.shape(place)
-        use = self.trace.use(self.number, place, self.node.input[place], shape)
+        name = self.node.input[place]
+        shape = self._shapes.shapes[name]
+        use = self.trace.use(self.number, place, name, shape)
         return Labels(shape, self.trace.weight_bundles(use), Fixed(Purpose.POSITION, use.tensor))
 
     def is_stored(self, place: int) -> bool:
         """Tell whether an input is a stored weight itself, not something computed from one."""
-        return self.has(place) and self._index.is_weight(self.node.input[place])
+        return self.has(place) and self._index.is_weight(self.name_of(place))
 
     def is_constant(self, place: int) -> bool:
         """Tell whether an input is computed from stored weights alone."""
-        return self.has(place) and self.node.input[place] in self._index.constants
+        return self.has(place) and self.name_of(place) in self._index.constants
 
     def is_written(self, array: Array) -> bool:
         """Tell whether labels are a layer's channels, not those of a table or positions that a node has made."""
         return self.trace.block_of(int(array.flat[0])).role is Role.WRITES
 
+    def behind(self, place: int) -> Behind | None:
+        """Return the stored weight that an input is made from element by element, for this node alone."""
+        return find_behind(self.trace, self._index, self.name_of(place))
+
     def view(self, place: int, shape: tuple[int, ...], axes: Sequence[tuple[int, ...]]) -> list[Array]:
         """See a stored weight as an array of another shape; returns labels over each of the given sets of its axes."""
-        assert place not in self._labels, "a weight is labelled once"
-        use = self.trace.use(self.number, place, self.node.input[place], shape)
-        self._labels[place] = Labels(self.shape(place), (), self.positions)
+        assert self.place_of(place) not in self._labels, "a weight is labelled once"
+        use = self.trace.use(self.number, self.place_of(place), self.name_of(place), shape)
+        self.relabel(place, Labels(self.shape(place), (), self.positions))
         sizes = [tuple(shape[axis] for axis in group) for group in axes]
         return self.trace.view_labels(use, list(zip(axes, sizes, strict=True)))
 
@@ -141,13 +194,13 @@ class NodeView:
         if len(bundle.axes) > 1:
             single = self.trace.collapse(bundle, [other for other in bundle.axes if other != axis])
             assert single is not None
-            self._labels[place] = labels.replace(bundle, single)
+            self.relabel(place, labels.replace(bundle, single))
             bundle = single
         return bundle.array
 
     def hold(self, place: int, axes: Iterable[int], purpose: Purpose = Purpose.POSITION) -> None:
         """Remove nothing along these axes of an input: rows of a bundle are tied, an axis of its own is pinned."""
-        self._labels[place] = self._held(self.labels(place), axes, purpose)
+        self.relabel(place, self._held(self.labels(place), axes, purpose))
 
     def _held(self, labels: Labels, axes: Iterable[int], purpose: Purpose) -> Labels:
         for axis in axes:
@@ -181,24 +234,40 @@ class NodeView:
         """Return new labels for positions that this node makes itself, as many as it is told to."""
         return self.trace.fresh((size,), self.number)
 
+    # ---- the nodes beside it ----------------------------------------------------------------------------------------
+
+    def maker(self, place: int) -> "NodeView | None":
+        """Return the node that makes input `place`, None where no node does."""
+        number = self._index.producer.get(self.name_of(place))
+        return None if number is None else NodeView(number, self._index, self._shapes, self.trace)
+
+    def is_only_for(self, place: int, operator: str) -> bool:
+        """Tell whether output `place` is asked for, by nodes of one operator and nobody else."""
+        index, name = self._index, self.node.output[place] if place < len(self.node.output) else ""
+        readers = {index.nodes[edge.node].op_type for edge in index.consumers.get(name, [])}
+        return readers == {operator} and not index.captured.get(name) and name not in index.outputs
+
     # ---- what becomes of what the node makes ------------------------------------------------------------------------
 
-    def comes_back(self, axes: Iterable[int]) -> bool:
-        """Tell whether a statistic taken over some axes of input 0 scales or shifts positions along these very axes.
+    def normalises(self, axes: Iterable[int]) -> bool:
+        """Tell whether what lies along some axes of input 0 is centred, or scaled to size, by a mean over these axes.
 
         It is followed through steps that a normalisation takes: ε is added, a root or reciprocal taken, a type changed.
+        A mean that is subtracted centres, one whose root is taken scales to size.
         """
         sizes = {axis - len(self.shape(0)): self.shape(0)[axis] for axis in axes}
-        pending, seen = [self.node.output[0]], set[str]()
+        pending, seen = [(self.node.output[0], False)], set[str]()
         while pending and len(seen) < MOST_FOLLOWED:
-            name = pending.pop()
+            name, rooted = pending.pop()
             for edge in self._index.consumers.get(name, []):
                 node = self._index.nodes[edge.node]
                 if node.op_type not in _STEPS or node.output[0] in seen:
                     continue
                 shape = self._shapes.shapes.get(node.output[0], ())
                 if any(size > 1 and -axis <= len(shape) and shape[axis] == size for axis, size in sizes.items()):
-                    return True
+                    if rooted or node.op_type == "Sub":
+                        return True
+                    continue
                 seen.add(node.output[0])
-                pending.append(node.output[0])
+                pending.append((node.output[0], rooted or node.op_type in ("Sqrt", "Pow")))
         return False

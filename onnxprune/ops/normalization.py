@@ -97,7 +97,7 @@ def reduce_mean(op: Op) -> Answer:
     rank = len(op.shape(0))
     if axes is None:
         return op.unknown()
-    normalises = op.comes_back(axes)
+    normalises = op.normalises(axes)
     if normalises and not _is_open(op, axes):
         op.hold(0, axes, Purpose.NORMALIZED)
     for axis in axes:

@@ -1,6 +1,6 @@
 """The ways in which a rule says what a node does to labels: tie, read, contract, spell, lay over one another."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,19 @@ from numpy.typing import NDArray
 
 from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose
 from onnxprune.ops.node import NodeView
-from onnxprune.ops.trace import Balance, Formula, Kept, Macs, Read, Role, Spelling, Statistic, Taking
+from onnxprune.ops.trace import (
+    Balance,
+    Formula,
+    Kept,
+    Macs,
+    Omission,
+    Quantised,
+    Read,
+    Role,
+    Spelling,
+    Statistic,
+    Taking,
+)
 
 __all__ = ["Op", "Part"]
 
@@ -53,14 +65,24 @@ class Op(NodeView):
         self.drop(place, axis)
         return array
 
-    def read_at(self, place: int, axes: Sequence[int], array: Array, *, zero: int | None = None) -> None:
+    def read_at(self, place: int, axes: Sequence[int], array: Array) -> None:
         """Say that what is removed of these labels along some axes of an input reads as zero; the axes stay.
 
-        `zero` is the input that says what stands for zero, as in quantised operators.
+        Of a quantised input the zero point stands for zero.
         """
         order = np.argsort(axes)
         ascending = tuple(axes[position] for position in order)
-        self.trace.reads.append(Read(self.number, place, ascending, array.transpose(order), zero))
+        site = self.number, self.place_of(place)
+        zero = self.trace.quantised[site].zero if site in self.trace.quantised else None
+        self.trace.reads.append(Read(*site, ascending, array.transpose(order), zero))
+
+    def quantised(
+        self, place: int, scale: int | None, zero: int | None, *, axis: int = 0, block: int = 0, bits: int = 0
+    ) -> None:
+        """Say that an input's integers stand for (q − zero) · scale, given by the numbers of those inputs."""
+        scale = None if scale is None or not self.has(scale) else self.place_of(scale)
+        zero = None if zero is None or not self.has(zero) else self.place_of(zero)
+        self.trace.quantised[self.number, self.place_of(place)] = Quantised(scale, zero, axis, block, bits)
 
     def average(self, formula: Formula, axes: Sequence[int], *, exact: bool = False, per_channel: bool = False) -> None:
         """Say that the node takes a mean over some axes of input 0, each bundle of which lies within them or outside.
@@ -78,7 +100,7 @@ class Op(NodeView):
         labels = self.labels(place)
         bundle = labels.bundle_at(self.axis_of(place, axis))
         if bundle is not None:
-            self._labels[place] = labels.replace(bundle, None)
+            self.relabel(place, labels.replace(bundle, None))
 
     def contract(self, first: tuple[int, int], second: tuple[int, int]) -> Array | None:
         """Sum the product of two inputs over an axis of each, given as (input, axis); both axes are gone then.
@@ -98,7 +120,32 @@ class Op(NodeView):
     def role(self, array: Array | None, role: Role) -> None:
         """Say what a weight does along the axis that these labels were born on."""
         if array is not None:
-            self.trace.set_role(array, role)
+            self.trace.set_role(array, role, self.number)
+
+    def cut(self, place: int, axis: int) -> Array | None:
+        """Labels of an axis that is cut or joined by positions; in a bundle the other axes go on varying.
+
+        Where positions within rows shall go, and these are such, all rows lose the same.
+        """
+        bundle = self.labels(place).bundle_at(axis)
+        within = self.trace.opened.inside_heads and bundle is not None and axis == bundle.axes[-1]
+        if bundle is not None and len(bundle.axes) > 1 and not within:
+            self.hold(place, [axis])
+        return self.axis(place, axis)
+
+    def rows(self, place: int, axis: int, parts: Sequence[Array]) -> list[Labels] | None:
+        """Labels of parts of an input whose rows are taken by number; None where `axis` is not one of rows.
+
+        Equally many positions of each row of the bundle have to stay, so that no row goes.
+        """
+        labels = self.labels(place)
+        bundle = labels.bundle_at(axis)
+        if bundle is None or len(bundle.axes) != 2 or bundle.axes[0] != axis or not all(map(len, parts)):
+            return None
+        self.balance(bundle.array)
+        taken = [bundle.array[numbers] for numbers in parts]
+        own = [Bundle(bundle.axes, rows) if len(rows) > 1 else Bundle(bundle.axes[1:], rows[0]) for rows in taken]
+        return [labels.replace(bundle, part) for part in own]
 
     def balance(self, array: Array) -> None:
         """Keep equally many positions of each row."""
@@ -119,16 +166,18 @@ class Op(NodeView):
     ) -> None:
         """Say how an input or an attribute that spells sizes or positions follows from what is kept of some labels."""
         chosen = None if entries is None else tuple(entries)
-        self.trace.spellings.append(Spelling(self.number, slot, value, tuple(arrays), chosen, instead=instead))
+        real = slot if isinstance(slot, str) else self.place_of(slot)
+        self.trace.spellings.append(Spelling(self.number, real, value, tuple(arrays), chosen, instead=instead))
 
     def spell_sizes(self, place: int, labels: Labels, axes: Sequence[int], *, but: Collection[int] = ()) -> Labels:
         """Say that entry k of an input is the size of axis `axes[k]` of a tensor with these labels.
 
         Entries in `but` have a meaning of their own and stay. Nothing goes along an axis whose number is computed at
-        run time; the labels that are left are returned.
+        run time, unless it grows with labels and symbolic dimensions alike; the labels that are left are returned.
         """
-        sources = self._shapes.known[self.node.input[place]].sources
-        loose = [axis for axis, sizes in zip(axes, sources, strict=True) if not all(map(self.is_static, sizes))]
+        sources = self._shapes.known[self.name_of(place)].sources
+        computed = [axis for axis, sizes in zip(axes, sources, strict=True) if not all(map(self.is_static, sizes))]
+        loose = [axis for axis in computed if not self._shapes.is_multiple((self.node.output[0], axis))]
         labels = self._held(labels, loose, Purpose.RUNTIME)
 
         def value(kept: Kept) -> Array:
@@ -141,9 +190,36 @@ class Op(NodeView):
         self.spell(place, value, [bundle.array for bundle in labels.bundles], entries=entries)
         return labels
 
+    def label_numbers(self, place: int, axes: Iterable[int]) -> None:
+        """Label axes of an input of stored numbers, so that they are cut along them as weights are."""
+        known, sizes = self.known(place), self.shape(place)
+        if known is None or not known.constant or self.labels(place).bundles:
+            return
+        arrays = {axis: self.generated(sizes[axis]) for axis in axes if self.can_generate(sizes[axis])}
+
+        def value(kept: Kept) -> NDArray[Any]:
+            result: NDArray[Any] = known.value
+            for axis, array in arrays.items():
+                result = result.compress(kept.of(array), axis)
+            return result
+
+        self.spell(place, value, list(arrays.values()))
+        bundles = [Bundle((axis,), array) for axis, array in arrays.items()]
+        self.relabel(place, Labels(sizes, tuple(bundles), self.positions))
+
+    def keep(self, *places: int) -> None:
+        """Keep all of some inputs, such as have no channels; a stored one is left as it is."""
+        for place in places:
+            if self.has(place) and not self.is_stored(place):
+                self.hold(place, range(len(self.shape(place))))
+
     def become_gather(self, axis: int, array: Array, positions: Callable[[Kept], Array]) -> None:
         """Say that this node, whose positions are no longer regular, takes them by number once any of `array` goes."""
         self.trace.gathers[self.number] = Taking(axis, array, positions)
+
+    def leave_out(self, place: int, arrays: Sequence[Array]) -> None:
+        """Say that an input, which spells what is taken for granted without it, goes once any of these labels does."""
+        self.trace.omissions.append(Omission(self.number, self.place_of(place), tuple(arrays)))
 
     def section(self, array: Array | None) -> None:
         """Say that these positions make a tensor of their own, which must not become empty."""
@@ -182,23 +258,28 @@ class Op(NodeView):
         for place, axes in parts:
             rank = len(self.shape(place))
             self.hold(place, [axis for axis in range(rank) if axis not in axes])
-        while (clash := self._clash(parts)) is not None:
+        rows = self._rows_kept(parts)
+        while (clash := self._clash(parts, rows)) is not None:
             piece, keep = clash
             place, axes = parts[piece.part]
             inverse = {outer: inner for inner, outer in axes.items()}
             self.hold(place, [inverse[axis] for axis in piece.axes if axis != keep])
         merged: dict[tuple[int, ...], Array] = {}
+        reasons = [self.fixed(place) for place, _ in parts]
         for piece in self._pieces(parts):
-            fixed = self._fixed_at(parts, piece)
+            fixed = None if piece.axes in rows else self._fixed_at(parts, piece)
             if fixed is not None:
                 self.trace.pin(piece.bundle.array, fixed)
+                reasons.insert(0, fixed)
                 continue
             known = merged.setdefault(piece.axes, piece.bundle.array)
             self.trace.tie(known, piece.bundle.array)
             if self.is_written(piece.bundle.array):
                 merged[piece.axes] = piece.bundle.array
         bundles = [Bundle(axes, array) for axes, array in merged.items()]
-        return self.out(shape, bundles, self.fixed(parts[0][0]))
+        # That something lies along positions is the least that can be said of it.
+        told = next((fixed for fixed in reasons if fixed.purpose is not Purpose.POSITION), reasons[0])
+        return self.out(shape, bundles, told)
 
     def _pieces(self, parts: Sequence[Part]) -> list[_Piece]:
         return [
@@ -211,16 +292,48 @@ class Op(NodeView):
         place, axes = part
         return next((self.shape(place)[inner] for inner, outer in axes.items() if outer == axis), 1)
 
-    def _clash(self, parts: Sequence[Part]) -> tuple[_Piece, int] | None:
+    def _rows_kept(self, parts: Sequence[Part]) -> set[tuple[int, ...]]:
+        """Find bundles whose rows all stay, on request, where other inputs have an axis for rows but none within them.
+
+        What goes are positions within rows then, equally many of each; nothing goes along the others' axes of rows.
+        """
+        if not self.trace.opened.inside_heads:
+            return set()
+        found = set()
+        for piece in [piece for piece in self._pieces(parts) if len(piece.axes) > 1]:
+            others = [part for part in parts if not self._has_bundle(part, piece.axes)]
+            held = [(part, axis) for part in others for axis in piece.axes if self._size_at(part, axis) > 1]
+            if held and all(axis != piece.axes[-1] and self._may_stay(part, axis) for part, axis in held):
+                found.add(piece.axes)
+                self.balance(np.unique(piece.bundle.array.reshape(-1, piece.bundle.array.shape[-1]), axis=0))
+                for (place, axes), axis in held:
+                    self.hold(place, [inner for inner, outer in axes.items() if outer == axis])
+        return found
+
+    def _has_bundle(self, part: Part, axes: tuple[int, ...]) -> bool:
+        place, own = part
+        return any(tuple(own[axis] for axis in bundle.axes) == axes for bundle in self.labels(place).bundles)
+
+    def _may_stay(self, part: Part, axis: int) -> bool:
+        """Tell whether an axis has no heads that are all that is left to go of a layer, features being tied."""
+        place, axes = part
+        bundle = next((self.labels(place).bundle_at(inner) for inner, outer in axes.items() if outer == axis), None)
+        if bundle is None or not self.is_written(bundle.array):
+            return bundle is None or len(bundle.axes) == 1
+        return self.trace.block_of(int(bundle.array.flat[0])).size == bundle.array.size
+
+    def _clash(self, parts: Sequence[Part], rows: Collection[tuple[int, ...]]) -> tuple[_Piece, int] | None:
         """Find a bundle over several axes that another input uses one by one, and the axis that shall vary.
 
         It is one along which the other has a layer's channels, else one along which the other does not vary (a table
-        per feature within a head leaves heads to go), else the outermost.
+        per feature within a head leaves heads to go), else the outermost. Where positions within rows shall go, the
+        innermost comes first if the other has labels there.
         """
+        inside = self.trace.opened.inside_heads
         pieces = self._pieces(parts)
         by_part = {number: [piece for piece in pieces if piece.part == number] for number in range(len(parts))}
         for piece in pieces:
-            if len(piece.axes) == 1:
+            if len(piece.axes) == 1 or piece.axes in rows:
                 continue
             for number, part in enumerate(parts):
                 sizes = {axis: self._size_at(part, axis) for axis in piece.axes}
@@ -230,7 +343,8 @@ class Op(NodeView):
                 labelled = {axis for other in by_part[number] for axis in other.axes}
                 free = [axis for axis in piece.axes if sizes[axis] == 1 or axis in labelled] or list(piece.axes)
                 written = {a for other in by_part[number] if self.is_written(other.bundle.array) for a in other.axes}
-                return piece, max(free, key=lambda axis: (axis in written, sizes[axis] == 1))
+                last = piece.axes[-1] if inside and piece.axes[-1] in labelled else None
+                return piece, max(free, key=lambda axis: (axis == last, axis in written, sizes[axis] == 1))
         return None
 
     def _fixed_at(self, parts: Sequence[Part], piece: _Piece) -> Fixed | None:

@@ -23,8 +23,8 @@ _ACTIVE = """Relu LeakyRelu PRelu Elu Selu Celu Gelu HardSigmoid HardSwish Mish 
 ACTIVATIONS = frozenset(_ACTIVE.split())
 """Pointwise operators that serve as a layer's activation."""
 
-_SINGLE = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Cos Cosh Erf Exp Floor Identity IsInf IsNaN Log
-    Neg Not Reciprocal Round Shrink Sign Sin Sinh Sqrt Tan Bernoulli"""
+_SINGLE = """Abs Acos Acosh Asin Asinh Atan Atanh BitCast BitwiseNot Cast Ceil Cos Cosh Erf Exp Floor Identity IsInf
+    IsNaN Log Neg Not Reciprocal Round Shrink Sign Sin Sinh Sqrt Tan"""
 _UNARY = sorted((ACTIVATIONS - {"PRelu", "Clip"}) | set(_SINGLE.split()))
 
 _SEVERAL = """Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max

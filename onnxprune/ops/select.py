@@ -13,7 +13,7 @@ from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Answer, Rule
 from onnxprune.ops.trace import Kept
 
-__all__ = ["RULES", "concat", "gather", "pad", "slice_", "split"]
+__all__ = ["RULES", "concat", "gather", "own_axis", "pad", "slice_", "split"]
 
 
 def concat(op: Op) -> Answer:
@@ -22,13 +22,14 @@ def concat(op: Op) -> Answer:
     axis = op.attribute("axis", 1) % len(shape)
     arrays: list[Array | None] = []
     for place in op.inputs:
-        bundle = op.labels(place).bundle_at(axis)
-        if bundle is not None and len(bundle.axes) > 1:
-            op.hold(place, [axis])
-        arrays.append(op.axis(place, axis))
+        arrays.append(op.cut(place, axis))
         op.drop(place, axis)
     rest = {other: other for other in range(len(shape)) if other != axis}
     joined = op.merge([(place, rest) for place in op.inputs], shape)
+    if all(map(op.is_constant, op.inputs)):
+        for other in rest:
+            met = [op.labels(place).bundle_at(other) for place in op.inputs]
+            op.trace.lay_beside([bundle.array for bundle in met if bundle is not None])
     if all(array is None for array in arrays):
         return joined
     whole = [
@@ -36,14 +37,6 @@ def concat(op: Op) -> Answer:
         for array, place in zip(arrays, op.inputs, strict=True)
     ]
     return op.out(shape, (*joined.bundles, Bundle((axis,), np.concatenate(whole))), joined.fixed)
-
-
-def _along(op: Op, axis: int) -> Array | None:
-    """Labels of an axis that is cut by positions; in a bundle the other axes go on varying."""
-    bundle = op.labels(0).bundle_at(axis)
-    if bundle is not None and len(bundle.axes) > 1:
-        op.hold(0, [axis])
-    return op.axis(0, axis)
 
 
 def _others(op: Op, axis: int, shape: tuple[int, ...]) -> Labels:
@@ -55,13 +48,16 @@ def split(op: Op) -> Answer:
     """Parts of x along `axis`, of given or equal sizes."""
     axis = op.axis_of(0, op.attribute("axis", 0))
     if op.has(1) and op.known(1) is None:
-        op.unknown()
-    array = _along(op, axis)
-    base = _others(op, axis, op.shape(0))
+        op.hold(0, [axis], Purpose.RUNTIME)
     shapes = [op.out_shape(place) if name else () for place, name in enumerate(op.node.output)]
+    sizes, equal = _split_sizes(op, axis)
+    rows = op.rows(0, axis, np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]))
+    if rows is not None:
+        return [op.out(shape, part.bundles, part.fixed) for shape, part in zip(shapes, rows, strict=True)]
+    array = op.cut(0, axis)
+    base = _others(op, axis, op.shape(0))
     if array is None:
         return [op.out(shape, base.bundles, base.fixed) for shape in shapes]
-    sizes, equal = _split_sizes(op, axis)
     parts = np.split(array, np.cumsum(sizes)[:-1])
 
     def counts(kept: Kept) -> Array | None:
@@ -69,10 +65,11 @@ def split(op: Op) -> Answer:
         return None if equal and len(set(found.tolist())) == 1 else found
 
     op.spell(1 if op.version >= 13 else "split", counts, [array], instead="num_outputs")
-    return [op.out(shape, base.bundles + _own(op, axis, part)) for shape, part in zip(shapes, parts, strict=True)]
+    pairs = zip(shapes, parts, strict=True)
+    return [op.out(shape, base.bundles + own_axis(op, axis, part), base.fixed) for shape, part in pairs]
 
 
-def _own(op: Op, axis: int, taken: Array) -> tuple[Bundle, ...]:
+def own_axis(op: Op, axis: int, taken: Array) -> tuple[Bundle, ...]:
     """Label an axis of what was taken, which cannot become empty."""
     op.section(taken)
     if len(taken) == 1:
@@ -135,7 +132,11 @@ def _cut(op: Op, cuts: dict[int, slice], order: list[int]) -> Answer:
     before: dict[int, Array] = {}
     own: tuple[Bundle, ...] = ()
     for axis in (axis for axis in cuts if axis not in whole):
-        array = _along(op, axis)
+        rows = op.rows(0, axis, [np.arange(sizes[axis])[cuts[axis]]])
+        if rows is not None:
+            op.relabel(0, rows[0])
+            continue
+        array = op.cut(0, axis)
         if array is None:
             continue
         if cuts[axis].step != 1 and parts != [axis]:
@@ -143,7 +144,7 @@ def _cut(op: Op, cuts: dict[int, slice], order: list[int]) -> Answer:
             continue
         before[axis] = array
         op.drop(0, axis)
-        own += _own(op, axis, array[cuts[axis]])
+        own += own_axis(op, axis, array[cuts[axis]])
     _spell_slice(op, cuts, order, before)
     return op.out(op.out_shape(), op.labels(0).bundles + own, op.fixed(0))
 
@@ -175,22 +176,29 @@ def _spell_slice(op: Op, cuts: dict[int, slice], order: list[int], before: dict[
 
 
 def gather(op: Op) -> Answer:
-    """y = positions `indices` of x along `axis`."""
+    """y = positions `indices` of x along `axis`; the axes of the indices stand in its place."""
     shape, wanted = op.shape(0), op.shape(1)
     axis = op.attribute("axis", 0) % len(shape)
     known = op.known(1)
     grown = len(wanted)
     places = {other: other if other < axis else other + grown - 1 for other in range(len(shape)) if other != axis}
+    rows = None
+    if known is not None and known.constant and grown < 2:
+        rows = op.rows(0, axis, [known.value.astype(np.int64).reshape(-1) % shape[axis]])
+    if rows is not None:
+        op.relabel(0, rows[0])
+        return op.carry(0, places | ({axis: axis} if rows[0].bundle_at(axis) else {}))
     bundle = op.labels(0).bundle_at(axis)
     spread = [place for place, size in enumerate(wanted) if size != 1]
-    if bundle is None or known is None or not known.constant or len(spread) > 1 or len(bundle.axes) > 1:
+    plain = known is not None and known.constant and not op.labels(1).bundles
+    if bundle is None or known is None or not plain or len(spread) > 1 or len(bundle.axes) > 1:
         op.hold(0, [axis], Purpose.RUNTIME if known is None else Purpose.POSITION)
-        return op.carry(0, places)
+        return op.merge([(0, places), (1, {other: axis + other for other in range(grown)})], op.out_shape())
     array = bundle.array
     indices = known.value.astype(np.int64).reshape(-1) % len(array)
     op.drop(0, axis)
     carried = op.carry(0, places)
-    own = _own(op, axis + sum(spread), array[indices])
+    own = own_axis(op, axis + sum(spread), array[indices])
     shaped = [-1 if place in spread else 1 for place in range(grown)]
     op.spell(1, lambda kept: kept.ranks(array)[indices[kept.of(array)[indices]]].reshape(shaped), [array])
     return op.out(op.out_shape(), carried.bundles + own, carried.fixed)
@@ -199,17 +207,19 @@ def gather(op: Op) -> Answer:
 def pad(op: Op) -> Answer:
     """Positions added at both ends of the axes; those of a labelled axis can be made fewer."""
     rank = len(op.shape(0))
-    known = op.known(1) if op.version >= 11 else None
-    amounts = op.attribute("pads", op.attribute("paddings")) if op.version < 11 else (known.value if known else None)
-    axes = list(range(rank))
-    if op.has(3):
-        named = op.known(3)
-        amounts = None if named is None else amounts
-        axes = [] if named is None else [int(axis) % rank for axis in named.value]
-    if amounts is None:
+    named = op.known(3)
+    if op.has(3) and named is None:
         return op.unknown()
-    pads = {axis: (int(amounts[k]), int(amounts[k + len(axes)])) for k, axis in enumerate(axes)}
-    return _padded(op, pads, axes)
+    axes = list(range(rank)) if named is None else [int(axis) % rank for axis in named.value]
+    written = op.attribute("pads", op.attribute("paddings"))
+    known = op.known(1, partly=True) if written is None else None
+    if known is not None:
+        written = [int(amount) for amount in known.value.flat]
+        loose = [not all(map(op.is_static, sizes)) for sizes in known.sources.ravel()]
+        op.hold(0, [axis for k, axis in enumerate(axes) if any(loose[k :: len(axes)])], Purpose.RUNTIME)
+    if written is None:
+        return op.unknown()
+    return _padded(op, {axis: (written[k], written[k + len(axes)]) for k, axis in enumerate(axes)}, axes)
 
 
 def _padded(op: Op, pads: dict[int, tuple[int, int]], axes: list[int]) -> Answer:
@@ -228,7 +238,7 @@ def _padded(op: Op, pads: dict[int, tuple[int, int]], axes: list[int]) -> Answer
         added[axis] = op.generated(before), op.generated(after)
         own.append(Bundle((axis,), np.concatenate([added[axis][0], array, added[axis][1]])))
     _spell_pads(op, added, axes)
-    return op.out(op.out_shape(), (*op.labels(0).bundles, *own))
+    return op.out(op.out_shape(), (*op.labels(0).bundles, *own), op.fixed(0))
 
 
 def _spell_pads(op: Op, added: dict[int, tuple[Array, Array]], axes: list[int]) -> None:
@@ -238,7 +248,7 @@ def _spell_pads(op: Op, added: dict[int, tuple[Array, Array]], axes: list[int]) 
 
     if added:
         places = [k for k, axis in enumerate(axes) if axis in added]
-        slot: int | str = 1 if op.version >= 11 else ("pads" if op.attribute("pads") is not None else "paddings")
+        slot = next((name for name in ("pads", "paddings") if op.attribute(name) is not None), 1)
         arrays = [side for sides in added.values() for side in sides]
         op.spell(slot, value, arrays, entries=places + [k + len(axes) for k in places])
 
@@ -249,4 +259,5 @@ RULES: tuple[Rule, ...] = (
     Rule("Slice", slice_),
     Rule("Gather", gather),
     Rule("Pad", pad),
+    Rule("Pad", pad, domain="com.microsoft"),
 )

@@ -94,12 +94,24 @@ def _settle(op: Op, place: int, runs: list[_Run]) -> None:
         for bundle in inside:
             stray = [axis for axis in bundle.axes if axis not in run.before]
             whole = all(set(other.before) <= set(bundle.axes) for other in runs if set(other.before) & set(bundle.axes))
+            if stray and not whole and _keeps_rows(op, bundle, runs):
+                continue
             if not _in_order(bundle.axes) or (stray and not whole):
                 kept = _varying(bundle, runs)
                 op.hold(place, [axis for axis in bundle.axes if axis != kept])
         inside = [bundle for bundle in op.labels(place).bundles if set(bundle.axes) & set(run.before)]
         for bundle in sorted(inside, key=lambda item: (op.is_written(item.array), item.array.size))[:-1]:
             op.hold(place, bundle.axes, Purpose.CONFLICT)
+
+
+def _keeps_rows(op: Op, bundle: Bundle, runs: list[_Run]) -> bool:
+    """Let positions within rows go, on request, where only axes of rows are seen anew: equally many of each row."""
+    last = bundle.axes[-1]
+    alone = any(run.before == (last,) and len(run.after) == 1 for run in runs)
+    if not (op.trace.opened.inside_heads and alone and _in_order(bundle.axes)):
+        return False
+    op.balance(np.unique(bundle.array.reshape(-1, bundle.array.shape[-1]), axis=0))
+    return True
 
 
 def _laid_out(bundle: Bundle, runs: list[_Run], before: Sequence[int], after: Sequence[int]) -> Bundle:
@@ -181,11 +193,13 @@ def expand(op: Op) -> Answer:
 
 def tile(op: Op) -> Answer:
     """x repeated along its axes."""
-    known = op.known(1)
+    known = op.known(1, partly=True)
     before, after = op.shape(0), op.out_shape()
     if known is None or op.version < 6:
         return op.unknown()
     repeats = known.value
+    loose = [axis for axis, sizes in enumerate(known.sources) if not all(map(op.is_static, sizes))]
+    op.hold(0, loose, Purpose.RUNTIME)
     op.hold(0, [a for a in range(len(before)) if repeats[a] > 1 and len(_axes_at(op, a)) > 1])
     bundles = []
     for bundle in op.labels(0).bundles:
@@ -230,5 +244,6 @@ RULES: tuple[Rule, ...] = (
     Rule("Shape", sizes_only),
     Rule("Size", sizes_only),
     Rule("Range", sizes_only),
+    Rule("Range", sizes_only, domain="com.microsoft"),
     Rule("ConstantOfShape", made_of_a_shape),
 )

@@ -100,12 +100,33 @@ def _notes(facts: Facts) -> list[Text]:
                 "network computes another function before any weight changes."
             )
         )
+    notes += [Text(line) for line in _made_plain(facts["made_plain"])]
     if facts["no_rule"]:
         operators = ", ".join(sorted(set(facts["no_rule"].values())))
         notes.append(Text(f"No rule for {operators}: what these touch was left as it is."))
     if facts.get("request", {}).get("replayed", facts["input"]["sha256"]) != facts["input"]["sha256"]:
         notes.append(Text("The plan was made for another file, in which groups have the same names and sizes."))
     return notes
+
+
+def _made_plain(counts: dict[str, int]) -> list[str]:
+    """Say what was changed in the network besides its channels."""
+    lines = []
+    if counts["functions"]:
+        lines.append(f"{_many(counts['functions'], 'local function was', 'local functions were')} inlined.")
+    if counts["branches"]:
+        lines.append(f"{_many(counts['branches'], 'If was', 'Ifs were')} replaced by the one branch ever taken.")
+    if counts["weights"]:
+        what = _many(counts["weights"], "weight that was", "weights that were")
+        lines.append(f"{what} computed from stored ones on every run: stored as computed.")
+    if counts["dropped"] and lines:
+        than = "fewer" if counts["dropped"] > 0 else "more"
+        lines.append(f"Parameters are counted after that: {_number(abs(counts['dropped']))} {than} than in the file.")
+    return lines
+
+
+def _many(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _proof(facts: Facts) -> list[Text]:
@@ -116,7 +137,8 @@ def _proof(facts: Facts) -> list[Text]:
     lines = [
         Text(
             f"Sound: equals the original with the removed channels masked to {twin['relative_l2']:.1e} "
-            f"(relative L2, allowed {twin['tolerance']:.0e}; {twin['compared']} tensors on {validation['provider']})."
+            f"(relative L2, allowed {twin['tolerance']:.0e}; {twin['compared']} tensors on {validation['provider']}"
+            f"{', proved in float32' if validation['widened'] else ''})."
         )
     ]
     if validation["unproved"]:

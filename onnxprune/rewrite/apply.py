@@ -101,6 +101,7 @@ class _Editor:
         before = [list(node.input) for node in self.index.nodes]
         self._cut_weights()
         self._spell()
+        self._leave_out()
         self._become_gathers()
         self._keep_means()
         self._describe()
@@ -196,6 +197,8 @@ class _Editor:
             node.attribute.append(helper.make_attribute(name, value.tolist()))
         elif found.type == AttributeProto.INT:
             found.i = int(value)
+        elif found.type == AttributeProto.FLOAT:
+            found.f = float(value)
         else:
             old = np.array(found.ints, dtype=np.int64)
             found.ints[:] = _merged(old, value, _chosen(spelling, old)).tolist()
@@ -234,7 +237,7 @@ class _Editor:
             last = nodes[-1].output[0] if nodes else name
             nodes += self._scale(last, np.where(loose, new, 1), np.where(loose, old, 1))
         if nodes:
-            self._insert(nodes, before=node)
+            self._insert(nodes, before=spelling.node)
             node.input[place] = nodes[-1].output[0]
 
     def _follows(self, sources: frozenset[tuple[str, int]]) -> bool:
@@ -274,10 +277,16 @@ class _Editor:
             helper.make_node("Div", [times, self._add_constant(f"{name}_of", of)], [fresh], name=fresh),
         ]
 
-    def _insert(self, nodes: list[NodeProto], *, before: NodeProto) -> None:
-        place = next(k for k, node in enumerate(self.graph.node) if node == before)
+    def _insert(self, nodes: list[NodeProto], *, before: int) -> None:
+        place = self._place(before)
         for node in reversed(nodes):
             self.graph.node.insert(place, node)
+
+    def _place(self, number: int) -> int:
+        """Where a node of the index is by now; most of what was inserted is before it."""
+        moved = len(self.graph.node) - len(self.index.nodes)
+        places = range(number + moved, number - 1, -1)
+        return next(place for place in places if self.graph.node[place] == self.index.nodes[number])
 
     def _freeze_shapes(self) -> None:
         """Let the Shape of a tensor that has lost something tell its original sizes to what computes with them."""
@@ -313,6 +322,14 @@ class _Editor:
         for other in reversed(nodes):
             self.graph.node.insert(place + 1, other)
 
+    def _leave_out(self) -> None:
+        for omission in self.trace.omissions:
+            inputs = self.index.nodes[omission.node].input
+            if not all(self.kept.of(array).all() for array in omission.arrays):
+                inputs[omission.input] = ""
+                while not inputs[-1]:
+                    del inputs[-1]
+
     def _become_gathers(self) -> None:
         for number, taking in self.trace.gathers.items():
             if self.kept.of(taking.array).all():
@@ -336,7 +353,7 @@ class _Editor:
             kind = helper.tensor_dtype_to_np_dtype(self.shapes.types[name])
             factor = self._add_constant(f"{name}_share", np.array(share).astype(kind))
             node.output[0] = free_name(f"{name}_of_kept", self.names)
-            place = next(k for k, other in enumerate(self.graph.node) if other is node or other == node)
+            place = self._place(number)
             scaled = helper.make_node("Mul", [node.output[0], factor], [name], name=node.output[0])
             self.graph.node.insert(place + 1, scaled)
 
@@ -347,6 +364,10 @@ class _Editor:
         for value in self.graph.value_info:
             labels = self.trace.labels.get(value.name)
             kind = value.type.tensor_type
+            if labels is not None and value.type.HasField("sequence_type"):
+                if not all(self.kept.of(bundle.array).all() for bundle in labels.bundles):
+                    value.type.sequence_type.elem_type.tensor_type.ClearField("shape")
+                continue
             if labels is None or len(kind.shape.dim) != len(labels.shape):
                 continue
             for axis, size in _new_sizes(labels, self.kept).items():

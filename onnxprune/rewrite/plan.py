@@ -124,8 +124,8 @@ class Plan:
                 rows = np.bincount(group.rows[list(planned.kept)], minlength=group.step)
                 if len(set(rows.tolist())) > 1:
                     raise RefusedError(
-                        f"the plan keeps unequal numbers of channels per convolution group of {planned.name!r}; "
-                        f"{remedy}"
+                        f"the plan keeps unequal numbers of channels of {planned.name!r} in the groups of a "
+                        f"convolution, or in the directions of a recurrent layer; {remedy}"
                     )
 
     @property

@@ -1,6 +1,7 @@
 """Is the pruned network sound: the twin as an oracle, and fidelity to the original."""
 
+from onnxprune.validate.alike import compare_plain
 from onnxprune.validate.cut import foreign_nodes
 from onnxprune.validate.prove import Fidelity, TwinResult, Validation, validate
 
-__all__ = ["Fidelity", "TwinResult", "Validation", "foreign_nodes", "validate"]
+__all__ = ["Fidelity", "TwinResult", "Validation", "compare_plain", "foreign_nodes", "validate"]

@@ -2,14 +2,16 @@
 
 from collections.abc import Collection
 
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from onnxprune.graph.index import Index, graphs_of
+from onnxprune.graph.index import Index, attributes, graphs_of
 from onnxprune.graph.shapes import Shapes
 
 __all__ = ["behind", "cut", "foreign_nodes"]
 
 _COMPARED = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 _KNOWN_DOMAINS = frozenset(
     {
@@ -27,7 +29,7 @@ _KNOWN_DOMAINS = frozenset(
 
 
 def foreign_nodes(index: Index) -> frozenset[int]:
-    """Numbers of nodes whose operator onnxruntime does not know: TensorRT plugins, custom domains."""
+    """Numbers of nodes that onnxruntime cannot run: TensorRT plugins, custom domains, forms it does not know."""
     own = {(function.domain, function.name) for function in index.proto.functions}
     return frozenset(
         number
@@ -35,6 +37,7 @@ def foreign_nodes(index: Index) -> frozenset[int]:
         if (node.domain, node.op_type) not in own
         and (
             node.domain not in _KNOWN_DOMAINS
+            or _is_batch_first(node)
             or (node.domain in ("", "ai.onnx") and index.schema(node) is None and not _is_contributed(node.op_type))
         )
     )
@@ -43,6 +46,12 @@ def foreign_nodes(index: Index) -> frozenset[int]:
 def _is_contributed(operator: str) -> bool:
     """Operators that onnxruntime knows in the standard domain though ONNX does not define them."""
     return operator in {"SimplifiedLayerNormalization", "LayerNormalization", "Upsample", "Scatter"}
+
+
+def _is_batch_first(node: NodeProto) -> bool:
+    """Tell whether a recurrent layer has a layout that no provider of onnxruntime takes."""
+    layout = attributes(node).get("layout")
+    return node.op_type in _RECURRENT and layout is not None and bool(layout.i)
 
 
 def behind(index: Index, foreign: Collection[int]) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """The verdict on one run: every tensor that the pruned network and its twin share, in its own tolerance.
 
 Tolerances are on the relative L2 of a tensor: on the CPU float32 1e-5, float64 1e-11, float16 5e-3, bfloat16 4e-2;
-elsewhere (CUDA, with TF32 off) ten times the first two, since kernels differ between sizes.
+elsewhere (CUDA, with TF32 off) ten times the first two, since kernels differ between sizes. Sums of products of
+integers are held to float32's: one step in a tensor is too much, unless it has a million numbers.
 """
 
 import math
@@ -54,14 +55,20 @@ class TwinResult:
 
 
 def _kept_part(value: NDArray[Any], labels: Labels, kept: Kept) -> NDArray[Any] | None:
-    """Positions of a twin's tensor that the pruned network has too; None where they are no rectangle."""
+    """Positions of a twin's tensor that the pruned network has too; None where they cannot be laid out like it."""
     for bundle in labels.bundles:
         mask = kept.of(bundle.array)
         counts = [mask.any(axis=tuple(d for d in range(mask.ndim) if d != dim)) for dim in range(mask.ndim)]
-        if math.prod(int(count.sum()) for count in counts) != int(mask.sum()):
+        if math.prod(int(count.sum()) for count in counts) == int(mask.sum()):
+            for count, axis in zip(counts, bundle.axes, strict=True):
+                value = value.take(np.flatnonzero(count), axis=axis)
+            continue
+        rows = mask.reshape(-1, mask.shape[-1]).sum(axis=1)
+        if (rows != rows[0]).any():
             return None
-        for count, axis in zip(counts, bundle.axes, strict=True):
-            value = value.take(np.flatnonzero(count), axis=axis)
+        order = [*bundle.axes, *(axis for axis in range(value.ndim) if axis not in bundle.axes)]
+        taken = value.transpose(order)[mask]
+        value = taken.reshape(*mask.shape[:-1], -1, *taken.shape[1:]).transpose(np.argsort(order))
     return value
 
 
@@ -77,6 +84,8 @@ class Judge:
         How far each of the twin's tensors moves when its inputs change in their last digits, relative L2.
     coupling, shapes, kept
         Which positions the two share, and of which type they are.
+    integers : frozenset of str
+        Tensors that are compared though they are not floating; see `Twin`.
     """
 
     provider: str
@@ -84,6 +93,7 @@ class Judge:
     coupling: Coupling
     shapes: Shapes
     kept: Kept
+    integers: frozenset[str] = frozenset()
 
     def compare(self, names: Sequence[str], expected: Outputs, found: Outputs) -> tuple[TwinResult, set[str]]:
         """Compare tensors by name; the one nearest to its tolerance, or furthest beyond, counts.
@@ -96,7 +106,7 @@ class Judge:
         result = TwinResult(False, 0.0, 0.0, 0.0, tolerances[TensorProto.FLOAT], 0, "")
         excess, compared = -1.0, 0
         for name in names:
-            kind = self.shapes.types.get(name, 0)
+            kind = TensorProto.FLOAT if name in self.integers else self.shapes.types.get(name, 0)
             reference = self._reference(name, expected) if name in found and kind in tolerances else None
             if reference is None:
                 continue
@@ -118,5 +128,5 @@ class Judge:
 
 
 def noise_of(moved: Outputs, still: Outputs) -> dict[str, float]:
-    """How far each floating tensor moved, relative L2."""
-    return {name: difference(moved[name], still[name]).relative_l2 for name in moved if moved[name].dtype.kind == "f"}
+    """How far each tensor of numbers moved, relative L2."""
+    return {name: difference(moved[name], still[name]).relative_l2 for name in moved if moved[name].dtype.kind in "fiu"}

@@ -1,22 +1,26 @@
 """The proof: the pruned network against its twin on random inputs, then against the original for what it is worth."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
-from onnxprune.calibrate.feeds import Feeds, random_feeds, shape_attempts
+from onnxprune.calibrate.feeds import Feeds, jittered, random_feeds, shape_attempts
 from onnxprune.coupling import Coupling
 from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
-from onnxprune.graph.runtime import Session
+from onnxprune.graph.precision import has_other_floats, rounded, widen, widened_shapes
+from onnxprune.graph.runtime import Request, Session
 from onnxprune.graph.shapes import Shapes
+from onnxprune.graph.staged import StagedSession, open_session
 from onnxprune.ops.trace import Kept
 from onnxprune.rewrite.plan import Plan
+from onnxprune.validate.bypass import bypass
 from onnxprune.validate.compare import agreement, difference, looks_like_scores
 from onnxprune.validate.cut import behind, cut, foreign_nodes
 from onnxprune.validate.judge import NOISE, Judge, Outputs, TwinResult, noise_of
@@ -53,6 +57,8 @@ class Validation:
     unproved : tuple of str
         Groups whose kept channels were never active where something was compared, and outputs that could not be run or
         that rounding alone moves beyond the tolerance.
+    widened : bool
+        Whether float32 copies were run, because onnxruntime cannot run the networks in their own type.
     """
 
     provider: str
@@ -60,6 +66,7 @@ class Validation:
     twin: TwinResult
     fidelity: tuple[Fidelity, ...]
     unproved: tuple[str, ...]
+    widened: bool = False
 
 
 def _activity(twin: Twin, found: Outputs, kept: Kept, coupling: Coupling, active: NDArray[np.bool_]) -> None:
@@ -139,13 +146,18 @@ def validate(
         If nothing of it can be run.
     """
     trial = _Trial(original, shapes, coupling, plan, providers, rng)
-    runs = trial.run_original(inputs, advance)
+    try:
+        runs = trial.run_original(inputs, advance)
+    except ModelError:
+        if not trial.widen():
+            raise
+        runs = trial.run_original(inputs, advance)
     try:
         found, after = trial.run_pruned(pruned, runs, advance)
     except ModelError as error:
         failed = TwinResult(False, math.inf, math.inf, math.inf, 0.0, 0, str(error))
         return Validation(runs.provider, inputs, failed, (), ())
-    judge = Judge(runs.provider, {}, coupling, shapes, trial.kept)
+    judge = Judge(runs.provider, {}, coupling, trial.judged_shapes(plan), trial.kept, trial.twin.integers)
     verdicts = [judge.compare(trial.compared, *pair) for pair in zip(runs.expected, found, strict=True)]
     if not all(result.passed for result, _ in verdicts):
         judge = replace(judge, noise=trial.noise(runs))
@@ -158,7 +170,8 @@ def validate(
     worst = max((result for result, _ in verdicts), key=lambda item: (not item.passed, item.relative_l2))
     loose = set().union(*(names for _, names in verdicts))
     unproved = trial.idle(runs, plan) + tuple(name for name in trial.index.outputs if name in trial.lost | loose)
-    return Validation(runs.provider, inputs, worst, _fidelity(trial.real, runs.before, after), unproved)
+    fidelity = _fidelity(trial.real, runs.before, after)
+    return Validation(runs.provider, inputs, worst, fidelity, unproved, widened=trial.widened)
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,7 @@ class _Trial:
         self.twin = build_twin(original.proto, self.index, shapes, coupling, scaled=factors is not None)
         cut(original.proto, self.index, shapes, self.lost)
         self.weights = original.detach()
+        self.widened = False
         self.masks = self.twin.feeds(self.kept, coupling.unit_of, factors)
         outputs = [value.name for value in original.proto.graph.output]
         activities = set(self.twin.activities)
@@ -204,21 +218,39 @@ class _Trial:
                 "remove the foreign operators or register them with onnxruntime"
             )
 
+    def widen(self) -> bool:
+        """Go on with float32 copies; returns whether that makes a difference."""
+        if self.widened or not has_other_floats(self.original.proto):
+            return False
+        self.weights = widen(self.original, self.weights, rounded(self.shapes))
+        self.widened = True
+        return True
+
+    def judged_shapes(self, plan: Plan) -> Shapes:
+        """Types by which tensors are judged; what the pruned network rounds to a coarse one is judged by that."""
+        means = (item for item in self.coupling.trace.statistics.values() if item.exact)
+        exact = not any(group.factors for group in plan.groups) and all(item.share(self.kept) == 1.0 for item in means)
+        return widened_shapes(self.shapes, exact=exact) if self.widened else self.shapes
+
     def run_original(self, inputs: int, advance: Callable[[], None]) -> _Runs:
         """Run the twin with its masks on the first inputs, and without any, as the original, on all."""
-        session = _open(self.original, self.weights, self.providers)
+        session = open_session(self.original, self.providers, self.weights)
         whole = self.twin.feeds(Kept(np.ones_like(self.kept.mask)), self.coupling.unit_of, None)
-        wanted = [*self.compared, *self.activities]
-        feeds, first = _first_run(session, self.index, self.shapes, self.rng, self.masks, wanted)
-        sizes = {name: value.shape for name, value in feeds[0].items()}
-        feeds += [random_feeds(self.index, self.shapes, self.rng, sizes) for _ in range(inputs - 1)]
-        expected = [
-            first,
-            *(session.run({**feed, **self.masks}, wanted) for feed in feeds[1 : min(PROVED, inputs // 2)]),
-        ]
+        wanted, proving = [*self.compared, *self.activities], min(PROVED, inputs // 2)
+
+        def requests(feeds: list[Feeds]) -> list[Request]:
+            masked: list[Request] = [({**feed, **self.masks}, wanted) for feed in feeds[:proving]]
+            return masked + [({**feed, **whole}, self.real) for feed in feeds]
+
+        attempts = (
+            [random_feeds(self.index, self.shapes, self.rng, sizes) for _ in range(inputs)]
+            for sizes in shape_attempts(self.index, self.shapes)
+        )
+        feeds, results = _first_run(session, self.shapes, attempts, requests)
+        expected = list(islice(results, proving))
         before = []
-        for feed in feeds:
-            before.append(session.run({**feed, **whole}, self.real))
+        for result in results:
+            before.append(result)
             advance()
         return _Runs(session.provider, feeds, expected, before)
 
@@ -228,19 +260,27 @@ class _Trial:
         """Run the pruned network: what is compared on the first inputs, and real outputs on all."""
         cut(pruned.proto, self.index, self.shapes, self.lost)
         _with_outputs(pruned.proto, self.compared, self.shapes)
-        session = _open(pruned, pruned.detach(), self.providers)
-        compared = [name for name in self.compared if name in session.outputs]
+        weights = pruned.detach()
+        if self.twin.roundings:
+            if not self.widened:  # It has to run as it is, too.
+                open_session(pruned, self.providers, weights).run(runs.feeds[0], self.real)
+            bypass(pruned.proto, self.twin.roundings)
+        weights = widen(pruned, weights, rounded(self.shapes)) if self.widened else weights
+        session = open_session(pruned, self.providers, weights)
+        present = set(session.outputs)
+        compared, proving = [name for name in self.compared if name in present], len(runs.expected)
+        wanted = [compared if number < proving else self.real for number in range(len(runs.feeds))]
         results = []
-        for number, feed in enumerate(runs.feeds):
-            results.append(session.run(feed, compared if number < len(runs.expected) else self.real))
+        for result in session.run_each(list(zip(runs.feeds, wanted, strict=True))):
+            results.append(result)
             advance()
-        return results[: len(runs.expected)], results
+        return results[:proving], results
 
     def noise(self, runs: _Runs) -> dict[str, float]:
         """How far each of the twin's tensors moves when its inputs change in their last digits."""
-        session = _open(self.original, self.weights, self.providers)
-        jittered = _jittered(runs.feeds[0], self.rng)
-        return noise_of(session.run({**jittered, **self.masks}, self.compared), runs.expected[0])
+        session = open_session(self.original, self.providers, self.weights)
+        moved = jittered(runs.feeds[0], self.rng, NOISE)
+        return noise_of(session.run({**moved, **self.masks}, self.compared), runs.expected[0])
 
     def idle(self, runs: _Runs, plan: Plan) -> tuple[str, ...]:
         """Names of thinned groups of which no kept channel was ever active before a reader."""
@@ -251,32 +291,22 @@ class _Trial:
         return tuple(name for name in thinned if not active[self.coupling.group_of[name].units].any())
 
 
-def _jittered(feeds: Feeds, rng: np.random.Generator) -> Feeds:
-    """Inputs changed in their last digits."""
-    return {
-        name: (value * (1 + NOISE * rng.standard_normal(value.shape))).astype(value.dtype)
-        if value.dtype.kind == "f"
-        else value
-        for name, value in feeds.items()
-    }
-
-
 def _first_run(
-    session: Session,
-    index: Index,
+    session: Session | StagedSession,
     shapes: Shapes,
-    rng: np.random.Generator,
-    masks: Outputs,
-    outputs: Sequence[str],
-) -> tuple[list[Feeds], Outputs]:
-    """Run once, with larger sizes for symbolic dimensions where the assumed ones do not do."""
+    attempts: Iterable[list[Feeds]],
+    requests: Callable[[list[Feeds]], list[Request]],
+) -> tuple[list[Feeds], Iterator[Outputs]]:
+    """Find inputs that the network takes; returns them and the results of the requests made of them."""
     failure: ModelError | None = None
-    for sizes in shape_attempts(index, shapes):
-        feeds = random_feeds(index, shapes, rng, sizes)
+    for feeds in attempts:
+        results = session.run_each(requests(feeds))
         try:
-            return [feeds], session.run({**feeds, **masks}, outputs)
+            first = next(results)
         except ModelError as error:
             failure = failure or error
+        else:
+            return feeds, chain([first], results)
     assert failure is not None
     if not shapes.assumed:
         raise failure
@@ -284,7 +314,3 @@ def _first_run(
     raise ModelError(
         f"{failure}; symbolic input sizes were assumed ({assumed}): give some that the network takes with --input-shape"
     ) from failure
-
-
-def _open(model: Model, weights: Outputs, providers: Sequence[str]) -> Session:
-    return Session(model.proto.SerializeToString(), providers, model.folder if model.data_files else None, weights)

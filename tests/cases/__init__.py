@@ -1,16 +1,51 @@
 """Cases of every operator, one module per family as in `onnxprune.ops`."""
 
-from cases import convolution, linear, networks, normalization, pointwise, select, shape, spatial
+from cases import (
+    attention,
+    convolution,
+    deformable,
+    drawing,
+    einsum,
+    fused,
+    heads,
+    indexing,
+    linear,
+    matrices,
+    networks,
+    normalization,
+    pointwise,
+    quantized,
+    recurrent,
+    recurrent_networks,
+    select,
+    sequences,
+    shape,
+    signal,
+    spatial,
+)
 
 __all__ = ["CASES"]
 
 CASES = (
+    *attention.CASES,
     *convolution.CASES,
+    *deformable.CASES,
+    *drawing.CASES,
+    *einsum.CASES,
+    *fused.CASES,
+    *heads.CASES,
+    *indexing.CASES,
     *linear.CASES,
+    *matrices.CASES,
     *normalization.CASES,
     *pointwise.CASES,
+    *quantized.CASES,
+    *recurrent.CASES,
+    *recurrent_networks.CASES,
     *select.CASES,
+    *sequences.CASES,
     *shape.CASES,
+    *signal.CASES,
     *spatial.CASES,
     *networks.CASES,
 )

@@ -130,7 +130,7 @@ CASES: tuple[Case, ...] = (
     Case(_CONV, "depthwise of the input", _depthwise_of_input, (), (("GRAPH_INPUT", 12),)),
     Case(_CONV, "weight through a Cast", _computed_weight("Conv", (8, 6, 1, 1), made=8), (6, 8)),
     Case(_CONV, "depthwise weight through a Cast", _computed_weight("Conv", (6, 1, 3, 3), made=6, group=6), (6,)),
-    Case(_CONV, "grouped weight through a Cast", _computed_weight("Conv", (8, 3, 1, 1), made=8, group=2), (3, 8)),
+    Case(_CONV, "grouped weight through a Cast", _computed_weight("Conv", (8, 3, 1, 1), made=8, group=2), (6, 8)),
     Case(_CONV, "weight computed from the input", _dynamic_weight, (6,), scaled=False),
     *(Case(_TRANSPOSE, f"{rank}-d", _spatial(rank, "ConvTranspose"), (6,)) for rank in (1, 2, 3)),
     Case(
@@ -150,6 +150,6 @@ CASES: tuple[Case, ...] = (
         _TRANSPOSE,
         "grouped weight through a Cast",
         _computed_weight("ConvTranspose", (6, 4, 1, 1), made=8, group=2),
-        (4, 6),
+        (6, 8),
     ),
 )

@@ -240,6 +240,16 @@ def _token() -> ModelProto:
     return net.done(net.gemm(net.add("Gather", net.dense(x, 6, 3), net.constant(0), axis=1), 2, 6))
 
 
+def _spread_look_up() -> ModelProto:
+    """As many numbers as there are channels look up rows of a table: its rows meet the channels again."""
+    net = Net()
+    x = net.input("n", 3, 4, 4)
+    hidden = net.conv(x, 6, 3)
+    numbers = net.add("Expand", net.constant([1]), net.add("Shape", hidden, start=1, end=2))
+    rows = net.add("Reshape", net.add("Gather", net.weight(3, 1), numbers), net.constant([1, -1, 1, 1]))
+    return net.done(net.conv(net.add("Add", hidden, rows), 4, 6))
+
+
 def _pad(
     opset: int, pads: list[int], *, axes: list[int] | None = None, mode: str = "constant", size: int = 6
 ) -> Callable[[], ModelProto]:
@@ -251,6 +261,19 @@ def _pad(
         return net.add("Pad", x, net.constant(pads), value, *more, mode=mode)
 
     return chain(middle, opset=opset, read=size)
+
+
+def _pad_to_even(*, channels: int) -> Callable[[], ModelProto]:
+    """Rows are added until their number is even, whatever it was; channels as told."""
+
+    def make() -> ModelProto:
+        net = Net()
+        hidden = net.conv(net.input("n", 3, "rows", 4), 6, 3)
+        odd = net.add("Mod", net.add("Shape", hidden, start=2, end=3), net.constant([2]))
+        pads = net.add("Concat", net.constant([0, channels, 0, 0, 0, 0]), odd, net.constant([1]), axis=0)
+        return net.done(net.conv(net.add("Pad", hidden, pads, net.constant(0.5, "f")), 4, 6 + channels))
+
+    return make
 
 
 _TEN = (10,)
@@ -305,10 +328,13 @@ CASES: tuple[Case, ...] = (
     Case(row("Gather"), "one channel", _gather_one, (7,), (("POSITION", 1),)),
     Case(row("Gather"), "embedding", _embedding, (6,)),
     Case(row("Gather"), "one position", _token, (6,)),
+    Case(row("Gather"), "as many numbers as channels", _spread_look_up, (6,)),
     Case(row("Pad"), "positions", _pad(17, [0, 0, 1, 1, 0, 0, 1, 1]), (6,)),
     Case(row("Pad"), "positions, reflected", _pad(17, [0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"), (6,)),
     Case(row("Pad"), "positions, attribute", _pad(10, [0, 0, 1, 1, 0, 0, 1, 1]), (6,)),
     Case(row("Pad"), "positions, named axes", _pad(18, [1, 1, 1, 1], axes=[2, 3]), (6,)),
+    Case(row("Pad"), "rows as many as are missing", _pad_to_even(channels=0), (6,)),
+    Case(row("Pad"), "rows as many as are missing, and channels", _pad_to_even(channels=3), (3, 6)),
     Case(row("Pad"), "positions cut off", _pad(17, [0, 0, -1, -1, 0, 0, -1, -1]), (6,)),
     Case(row("Pad"), "channels", _pad(17, [0, 2, 0, 0, 0, 3, 0, 0], size=11), (2, 3, 6)),
     Case(row("Pad"), "channels, attribute", _pad(10, [0, 2, 0, 0, 0, 3, 0, 0], size=11), (2, 3, 6)),

@@ -161,6 +161,15 @@ def _tile(*repeats: int) -> Callable[[Net, str], str]:
     return lambda net, x: net.add("Tile", x, net.constant(repeats))
 
 
+def _tile_by_batch() -> ModelProto:
+    """One token for each of the batch, at any batch size."""
+    net = Net()
+    hidden = net.dense(net.input("n", 5, 3), 6, 3)
+    repeats = net.add("Concat", net.add("Shape", hidden, start=0, end=1), net.constant([1, 1]), axis=0)
+    token = net.add("Tile", net.weight(1, 1, 6), repeats)
+    return net.done(net.dense(net.add("Concat", token, hidden, axis=1), 2, 6))
+
+
 def _scaled_by_size(net: Net, x: str) -> str:
     """The number of channels reaches arithmetic: it keeps its original value."""
     channels = net.add("Gather", net.add("Shape", x), net.constant(1), axis=0)
@@ -269,6 +278,7 @@ CASES: tuple[Case, ...] = (
     Case(row("Expand"), "to the shape of another", chain(_expand_by_size), (6,)),
     Case(row("Expand"), "a plane to channels", chain(_expand_channels), (), (("MIXED", 6),)),
     Case(row("Tile"), "positions", chain(_tile(1, 1, 2, 2)), (6,)),
+    Case(row("Tile"), "for each of the batch", _tile_by_batch, (6,)),
     Case(row("Tile"), "channels", chain(_tile(1, 2, 1, 1), read=12), (6,)),
     Case(row("Shape"), "in arithmetic", chain(_scaled_by_size), (6,)),
     Case(row("Shape"), "of positions", chain(_size_of_positions), (6,)),

@@ -121,6 +121,74 @@ def _upsample(opset: int) -> Callable[[], ModelProto]:
     return chain(middle, opset=opset)
 
 
+def _resized_channels(scale: float, **more: Any) -> Callable[[], ModelProto]:
+    """A scale so close to one that as many channels come out as went in."""
+
+    def middle(net: Net, x: str) -> str:
+        roi = net.constant([0, 0, 0, 0, 1, 0.9, 1, 1], np.float32) if more else ""
+        return net.add(
+            "Resize", x, roi, net.constant([1, scale, 2, 2], np.float32), mode="linear" if more else "nearest", **more
+        )
+
+    return chain(middle)
+
+
+def _unpooled(opset: int, *, sizes: str = "", size: int = 6, **more: Any) -> Callable[[], ModelProto]:
+    """Maxima go back to where they were."""
+
+    def middle(net: Net, x: str) -> str:
+        value, places = net.many("MaxPool", 2, x, kernel_shape=[2, 2], strides=[2, 2])
+        shape = [net.add("Shape", x)] if sizes == "computed" else []
+        return net.add("MaxUnpool", value, places, *shape, kernel_shape=[2, 2], strides=[2, 2], **more)
+
+    return chain(middle, opset=opset, size=size)
+
+
+def _unpooled_any(*, sizes: bool) -> Callable[[], ModelProto]:
+    """Pictures of any size, which planes have again only where it is said."""
+
+    def make() -> ModelProto:
+        net = Net()
+        hidden = net.conv(net.input("n", 3, "h", "w"), 6, 3)
+        value, places = net.many("MaxPool", 2, hidden, kernel_shape=[2, 2], strides=[2, 2])
+        shape = [net.add("Shape", hidden)] if sizes else []
+        made = net.add("MaxUnpool", value, places, *shape, kernel_shape=[2, 2], strides=[2, 2])
+        return net.done(net.conv(made, 4, 6))
+
+    return make
+
+
+def _unpooled_elsewhere(net: Net, x: str) -> str:
+    """Other maxima than those that the places are of: still as many."""
+    places = net.many("MaxPool", 2, x, kernel_shape=[2, 2], strides=[2, 2])[1]
+    value = net.add("MaxPool", net.conv(x, 6, 6), kernel_shape=[2, 2], strides=[2, 2])
+    return net.add("MaxUnpool", value, places, kernel_shape=[2, 2], strides=[2, 2])
+
+
+def _centred(sizes: list[int], *, axes: list[int] | None, read: int = 6) -> Callable[[], ModelProto]:
+    def middle(net: Net, x: str) -> str:
+        named = {} if axes is None else {"axes": axes}
+        return net.add("CenterCropPad", x, net.constant(sizes), **named)
+
+    def make() -> ModelProto:
+        net = Net(18)
+        return net.done(net.conv(middle(net, net.conv(net.input(2, 3, 6, 6), 6, 3)), 4, read))
+
+    return make
+
+
+def _folded() -> ModelProto:
+    """Columns of 2×3 blocks are added up to a picture."""
+    net = Net(18)
+    hidden = net.add("Relu", net.conv(net.input("n", 3, 20), 30, 3, kernel=[1]))
+    made = net.add("Col2Im", hidden, net.constant([5, 7]), net.constant([2, 3]))
+    return net.done(net.conv(made, 4, 5))
+
+
+def _multiplied_up(axis: int) -> Callable[[], ModelProto]:
+    return chain(lambda net, x: net.add("CumProd", net.add("Tanh", x), net.constant(axis)), opset=26)
+
+
 def _to_space(opset: int = 17, size: int = 24, **more: Any) -> Callable[[], ModelProto]:
     return chain(lambda net, x: net.add("DepthToSpace", x, blocksize=2, **more), opset=opset, made=size, read=size // 4)
 
@@ -190,6 +258,26 @@ CASES: tuple[Case, ...] = (
     Case(row("Resize"), "sizes from the picture", _resize(13, by="shape", mode="linear"), (6,)),
     Case(row("Resize"), "scales of named axes", _resize(18, by="scales", named=[2, 3]), (6,)),
     Case(row("Resize"), "sizes of named axes", _resize(18, by="sizes", named=[2, 3]), (6,)),
+    Case(row("Resize"), "scales near one", _resized_channels(1.05), (), (("POSITION", 6),)),
+    Case(
+        row("Resize"),
+        "a part of the channels",
+        _resized_channels(1, coordinate_transformation_mode="tf_crop_and_resize"),
+        (),
+        (("POSITION", 6),),
+    ),
+    Case(row("MaxUnpool"), "opset 9", _unpooled(9), (6,)),
+    Case(row("MaxUnpool"), "computed shape", _unpooled(17, sizes="computed", size=7), (6,)),
+    Case(row("MaxUnpool"), "smaller than before", _unpooled(17, size=7), (), _MIXED, runs=False),
+    Case(row("MaxUnpool"), "of any size", _unpooled_any(sizes=False), (), _MIXED, runs=False),
+    Case(row("MaxUnpool"), "of any size, computed shape", _unpooled_any(sizes=True), (6,)),
+    Case(row("MaxUnpool"), "of another layer", chain(_unpooled_elsewhere), (6,)),
+    Case(row("CenterCropPad"), "all axes", _centred([2, 6, 4, 8], axes=None), (6,)),
+    Case(row("CenterCropPad"), "named axes", _centred([4, 9], axes=[-1, 2]), (6,)),
+    Case(row("CenterCropPad"), "channels", _centred([4], axes=[1], read=4), (), (("POSITION", 6),)),
+    Case(row("Col2Im"), "of a layer", _folded, (5,)),
+    Case(row("CumProd"), "channels", _multiplied_up(1), (), _MIXED),
+    Case(row("CumProd"), "positions", _multiplied_up(-1), (6,)),
     Case(row("Upsample"), "attribute", _upsample(7), (6,)),
     Case(row("Upsample"), "input", _upsample(9), (6,)),
     Case(row("DepthToSpace"), "DCR", _to_space(), (6,)),

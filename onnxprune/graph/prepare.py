@@ -1,0 +1,74 @@
+"""What is made plain before a network is looked at: functions written out, decided branches taken, weights computed.
+
+Each step leaves a network that computes the same, in which more can be said of channels. Where nothing is to be made
+plain, nothing is touched.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from onnxprune.graph.branches import take_branches
+from onnxprune.graph.index import weights_of
+from onnxprune.graph.inline import inline_functions
+from onnxprune.graph.model import Model
+from onnxprune.graph.respell import respell
+from onnxprune.graph.weights import fold_weights
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was made plain.
+
+    Attributes
+    ----------
+    functions : int
+        Local functions that were written out.
+    branches : int
+        Ifs of which one branch is always taken, and was put in their place.
+    weights : int
+        Weights that were computed from stored ones, and are stored now.
+    respelled : bool
+        Whether anything was spelled otherwise that ONNX lets one say in several ways.
+    sparse : frozenset of str
+        Stored tensors that were sparse.
+    dropped : int
+        Parameters that are gone for it.
+    """
+
+    functions: int = 0
+    branches: int = 0
+    weights: int = 0
+    respelled: bool = False
+    sparse: frozenset[str] = frozenset()
+    dropped: int = 0
+
+    def __bool__(self) -> bool:
+        """Tell whether anything was changed."""
+        return bool(self.functions or self.branches or self.weights or self.respelled)
+
+
+def prepare(
+    model: Model, given: dict[str, tuple[int, ...]] | None = None, *, known: Collection[tuple[str, str]] = ()
+) -> Prepared:
+    """Make a network plain, in place; a copy of it becomes the same.
+
+    Parameters
+    ----------
+    model : Model
+    given : dict of str to tuple of int, optional
+        Shapes for inputs with symbolic dimensions.
+    known : collection of (str, str)
+        Domain and name of operators that need no writing out, though the network has functions of their names.
+
+    Returns
+    -------
+    Prepared
+    """
+    before = sum(weights_of(model.proto))
+    functions = inline_functions(model, known)
+    respelled, sparse = respell(model)
+    branches = take_branches(model, given)
+    weights = fold_weights(model)
+    return Prepared(functions, branches, weights, respelled, sparse, before - sum(weights_of(model.proto)))
