@@ -1,5 +1,6 @@
 """Everything that can be said of a network before it is pruned: shapes, groups, what is pinned, and costs."""
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,21 +10,24 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 
 from onnxprune.budget import Cost
-from onnxprune.calibrate.feeds import random_feeds
+from onnxprune.calibrate.feeds import random_feeds, shape_attempts
 from onnxprune.coupling import Coupling, Held, couple, walk
 from onnxprune.coupling.costs import MEASURES, measure
-from onnxprune.errors import RefusedError
+from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.prepare import Prepared, prepare
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.shapes import Shapes, infer_shapes
+from onnxprune.graph.staged import open_session
 from onnxprune.ops import RULES
 from onnxprune.ops.labels import Fixed, Purpose
 from onnxprune.options import Options
 from onnxprune.validate import foreign_nodes
 
 __all__ = ["Analysis", "analyse", "made_plain"]
+
+_log = logging.getLogger(__name__)
 
 _CONTRADICTIONS = (
     AssertionError,
@@ -123,9 +127,35 @@ def _select(coupling: Coupling, index: Index, include: tuple[str, ...], exclude:
     return replace(coupling, groups=groups, held=coupling.held + held, group_of={group.name: group for group in groups})
 
 
-def made_plain(model: Model, options: Options) -> Prepared:
-    """Make a network plain, in place, as `analyse` does it: functions written out, weights computed."""
-    return prepare(model, options.input_shapes, known=RULES.keys())
+def made_plain(model: Model, options: Options, like: Prepared | None = None) -> Prepared:
+    """Make a network plain, in place, as `analyse` does it: functions written out, weights computed.
+
+    Whether branches are laid open is tried out, unless it is to be done `like` it was before.
+    """
+
+    def can_open(trial: Model) -> bool:
+        return _runs(trial, options) if like is None else bool(like.hoisted)
+
+    return prepare(model, options.input_shapes, known=RULES.keys(), can_open=can_open)
+
+
+def _runs(model: Model, options: Options) -> bool:
+    """Tell whether onnxruntime can run a network, which is used up, on some random inputs."""
+    index = Index(model.proto)
+    shapes = infer_shapes(index, model.skeleton(), options.input_shapes)
+    try:
+        session = open_session(model, (CPU,), model.detach())
+    except ModelError:
+        return False
+    rng = np.random.default_rng(0)
+    for sizes in shape_attempts(index, shapes):
+        try:
+            session.run(random_feeds(index, shapes, rng, sizes))
+        except ModelError as error:
+            _log.debug("cannot run with all branches open: %s", error)
+        else:
+            return True
+    return False
 
 
 def analyse(model: Model, options: Options | None = None) -> Analysis:

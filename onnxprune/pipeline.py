@@ -14,6 +14,7 @@ from onnxprune.choose import check_replay, choose, rank, require_groups
 from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
 from onnxprune.facts import Place, describe, place_of
 from onnxprune.graph import io
+from onnxprune.graph.hoist import lower
 from onnxprune.graph.model import Model
 from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
@@ -184,6 +185,7 @@ def _rewritten(model: Model, analysis: Analysis, plan: Plan, again: Callable[[],
     if analysis.prepared and plan.changes_nothing:
         return again()
     apply(model, analysis.index, analysis.shapes, analysis.coupling, plan)
+    lower(model, analysis.prepared.hoisted)
     sparsify(model, analysis.prepared.sparse)
     io.check(model)
     return model
@@ -202,8 +204,12 @@ def _prove(
     unproved: tuple[str, ...] = ()
     with clock.stage("validate", 2 * inputs):
         if analysis.prepared:
-            made_plain(original, options)
+            made_plain(original, options, analysis.prepared)
             unproved = _require_alike(again(), original.copy(), analysis, providers, options)
+        if analysis.prepared.hoisted:
+            written = pruned.copy()
+            made_plain(pruned, options, analysis.prepared)
+            unproved += _require_alike(written, pruned.copy(), analysis, providers, options)
         result = validate(
             original,
             pruned,

@@ -24,8 +24,9 @@ from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.standins import infer_standin
 from onnxprune.ops.op import Op
 from onnxprune.ops.trace import Role
-from onnxprune.rewrite.apply import _Cut
-from onnxprune.validate.bypass import bypass, find_roundings
+from onnxprune.rewrite.cut import Cut
+from onnxprune.validate.bypass import bypass
+from onnxprune.validate.roundings import find_roundings
 
 RUNNING = [pytest.param(case, id=case.identifier) for case in quantized.CASES if case.runs and case.groups]
 
@@ -216,10 +217,15 @@ def test_biases_of_32_bits_are_weights_and_sizes_are_not() -> None:
 # ---- roundings -------------------------------------------------------------------------------------------------------
 
 
+def _summed(net: Net, x: str, size: int) -> str:
+    """The same numbers, as sums of floats."""
+    return net.add("MatMul", x, net.constant(np.eye(size), np.float32))
+
+
 def _single(kind: type = np.uint8, zero: int = 100, shape: Sequence[int] = ()) -> ModelProto:
     net = Net(13)
     scale, point = net.constant(np.full(shape, 0.1), np.float32), net.constant(np.full(shape, zero), kind)
-    integers = net.add("QuantizeLinear", net.input("n", 4, 3, 3), scale, point, axis=1)
+    integers = net.add("QuantizeLinear", _summed(net, net.input("n", 4, 3, 3), 3), scale, point, axis=1)
     return net.done(net.add("DequantizeLinear", integers, scale, point, axis=1))
 
 
@@ -249,25 +255,42 @@ def test_a_bypass_takes_out_half_a_step_and_saturates_alike(shape: tuple[int, ..
         "MatMulIntegerToFloat-per column, with a bias",
         "DynamicQuantizeMatMul-per column, with a bias",
         "DynamicQuantizeMatMul-per tensor",
+        "ConvInteger-10-zero points",
+        "QLinearMatMul-10-per tensor",
+        "QLinearMatMul-10-per column, as a table",
+        "QLinearMatMul-10-two activations",
+        "QGemm-per tensor",
+        "QGemm-per column, transposed",
+        "QGemm-without a bias, alpha",
+        "QGemm-floating result",
+        "QLinearAdd-two branches",
+        "QLinearMul-a constant",
+        "QLinearWhere-two branches",
+        "QLinearConcat-two branches",
+        "QLinearAveragePool-2 by 2",
+        "QLinearGlobalAveragePool-channels second",
+        "QLinearLeakyRelu-default",
+        "QLinearSigmoid-default",
     ],
 )
 def test_a_bypassed_network_computes_about_the_same(identifier: str) -> None:
     proto = _case(identifier)
     found = analyse(proto)
-    feeds = random_feeds(found.index, found.shapes, np.random.default_rng(3))
+    sizes = {name: (16, *shape[1:]) for name, shape in found.shapes.inputs.items()}
+    feeds = random_feeds(found.index, found.shapes, np.random.default_rng(3), sizes)
     before = _run(proto, feeds)
     roundings = find_roundings(found.index, found.shapes)
     assert roundings
     bypass(proto, roundings)
     for name, value in _run(proto, feeds).items():
-        assert 0.0 < np.linalg.norm(value - before[name]) <= 0.03 * np.linalg.norm(before[name])
+        assert 0.0 < np.linalg.norm(value - before[name]) <= 0.05 * np.linalg.norm(before[name])
 
 
 def _of_other_zeros() -> ModelProto:
     """What is dequantised with another zero point than it was quantised with is shifted by that."""
     net = Net(13)
     scale = net.constant(0.1, np.float32)
-    integers = net.add("QuantizeLinear", net.input("n", 4), scale, net.constant(100, np.uint8))
+    integers = net.add("QuantizeLinear", _summed(net, net.input("n", 4), 4), scale, net.constant(100, np.uint8))
     return net.done(net.add("DequantizeLinear", integers, scale, net.constant(90, np.uint8)))
 
 
@@ -281,7 +304,7 @@ def test_zero_points_need_not_be_the_same() -> None:
 
 
 def test_a_rounding_stays_where_its_integers_are_summed_exactly() -> None:
-    for identifier in ("QLinearConv-10-per tensor", "QLinearAdd-two branches", "QuantizeLinear-10-to the output"):
+    for identifier in ("QLinearConv-10-per tensor", "QLinearConv-10-grouped", "QuantizeLinear-10-to the output"):
         found = analyse(_case(identifier))
         assert not find_roundings(found.index, found.shapes)
 
@@ -311,12 +334,12 @@ def test_flipped_roundings_are_no_fault() -> None:
 # ---- faults are found ------------------------------------------------------------------------------------------------
 
 
-def _objects(proto: ModelProto) -> bool:
+def _objects(proto: ModelProto, *, rounded: bool = False) -> bool:
     rng = np.random.default_rng(1)
     for share in (0.3, 0.5):
         try:
             plan = random_plan(analyse(proto).coupling, rng, share)
-            gap, _ = twin_gap(proto, plan, prune(proto, plan), rng)
+            gap, _ = twin_gap(proto, plan, prune(proto, plan), rng, rounded=rounded)
         except (ModelError, AssertionError, IndexError, ValueError):
             return True
         if gap > 1e-3:
@@ -346,23 +369,23 @@ LISTS = [
 def test_lists_that_are_cut_wrongly_are_found(identifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     proto = _case(identifier)
     assert not _objects(proto)
-    original = _Cut.gather
+    original = Cut.gather
 
-    def gather(self: _Cut, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def gather(self: Cut, array: NDArray[np.generic]) -> NDArray[np.generic]:
         cut = original(self, array)
         whole = array.ndim == 1 and array.dtype == np.float32
         return array[: len(cut)] if whole else cut
 
-    monkeypatch.setattr(_Cut, "gather", gather)
+    monkeypatch.setattr(Cut, "gather", gather)
     assert _objects(proto)
 
 
 @pytest.mark.parametrize("identifier", ["QLinearConv-10-per tensor", "QLinearMatMul-10-per tensor", "QGemm-per tensor"])
 def test_a_zero_that_is_not_the_zero_point_is_found(identifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     proto = _case(identifier)
-    assert not _objects(proto)
+    assert not _objects(proto, rounded=True)
     monkeypatch.setattr(Op, "quantised", lambda self, *places, **more: None)
-    assert _objects(proto)
+    assert _objects(proto, rounded=True)
 
 
 def test_integers_packed_two_to_a_byte_are_cut_one_by_one() -> None:

@@ -19,7 +19,7 @@ from onnxprune.graph.tensors import is_external, payload_bytes
 from onnxprune.options import Options
 from onnxprune.pipeline import prune_file
 
-WIDTH = 8
+WIDTH = 40
 LAYER = 4 * WIDTH * WIDTH
 ANY = 1 << 40
 Feeds = dict[str, NDArray[np.generic]]
@@ -61,7 +61,7 @@ def shared_weight() -> ModelProto:
     """One weight read in the first section as it is, and in the last one transposed."""
     net = Net()
     ids = net.input(1, 5, kind=TensorProto.INT64)
-    table = net.weight(16, WIDTH)
+    table = net.weight(64, WIDTH)
     turned = net.add("Transpose", table, perm=[1, 0])
     x = net.add("Gather", table, ids)
     for _ in range(3):
@@ -153,7 +153,7 @@ NETWORKS = (
 def stored(proto: ModelProto, folder: Path) -> ModelProto:
     """The network as it is read from a file with all weights in external data."""
     path = folder / "net.onnx"
-    onnx.save(proto, path, save_as_external_data=True, size_threshold=64, location="net.data")
+    onnx.save(proto, path, save_as_external_data=True, size_threshold=4096, location="net.data")
     return io.load(path).proto
 
 
@@ -228,7 +228,7 @@ def test_what_a_section_cannot_run_is_said(tmp_path: Path) -> None:
 
 
 def test_big_networks_are_proved_in_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored(chain(32), tmp_path)
+    stored(chain(64), tmp_path)
     source, target = tmp_path / "net.onnx", tmp_path / "out.onnx"
     opened: list[type] = []
 
@@ -238,7 +238,7 @@ def test_big_networks_are_proved_in_sections(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("onnxprune.validate.prove.open_session", watched)
     reports = []
-    for limits in (Limits(ANY, ANY), Limits(4096, ANY)):
+    for limits in (Limits(ANY, ANY), Limits(10000, ANY)):
         monkeypatch.setattr(staged, "LIMITS", limits)
         reports.append(prune_file(source, target, Options(ratio=0.3)).report["validation"])
     assert opened == [Session, Session, StagedSession, StagedSession]

@@ -17,7 +17,7 @@ from onnxprune.ops import RULES, shape
 from onnxprune.ops.labels import Array, Bundle, Labels
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Rule
-from onnxprune.rewrite.apply import _Cut
+from onnxprune.rewrite.cut import Cut
 
 Patch = pytest.MonkeyPatch
 BIG = 1e-3
@@ -187,24 +187,24 @@ def _bias_ties_shifted(patch: Patch) -> None:
 
 def _weights_shift(patch: Patch) -> None:
     """The slicing itself takes the neighbours of what it should take."""
-    original = _Cut.gather
+    original = Cut.gather
 
     def gather(self: Any, array: Any) -> Any:
         masks = tuple((axes, np.roll(mask, 1)) for axes, mask in self.masks)
         return original(replace(self, masks=masks), array)
 
-    patch.setattr(_Cut, "gather", gather)
+    patch.setattr(Cut, "gather", gather)
 
 
 def _one_weight_shifts(patch: Patch) -> None:
     """Only biases and other vectors are cut wrongly."""
-    original = _Cut.gather
+    original = Cut.gather
 
     def gather(self: Any, array: Any) -> Any:
         masks = tuple((axes, np.roll(mask, 1) if array.ndim == 1 else mask) for axes, mask in self.masks)
         return original(replace(self, masks=masks), array)
 
-    patch.setattr(_Cut, "gather", gather)
+    patch.setattr(Cut, "gather", gather)
 
 
 def _groups_swap(patch: Patch) -> None:

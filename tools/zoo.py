@@ -82,7 +82,7 @@ _BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def randomise(network: Network, zero_bias: bool = False) -> None:
     """Draw weights, biases and statistics, so that no two tensors are equal and no tensor is uniform.
 
-    BatchNormalization is given statistics near those of the example inputs: with others, signals grow from layer to
+    BatchNormalization is given statistics of the example inputs' size: with others, signals grow from layer to
     layer until attention picks one position, and the last digits decide which.
 
     With `zero_bias`, biases are zero and normalisations keep their initial constants, so that many tensors are equal:
@@ -113,25 +113,23 @@ def _draw_weight(module: nn.Module) -> None:
 
 
 def _draw_statistics(network: Network) -> None:
-    """Give BatchNormalization the statistics of the example inputs, disturbed."""
-    layers = [
-        module for module in network.model.modules() if isinstance(module, _BATCHNORM) and module.track_running_stats
-    ]
+    """Give each BatchNormalization statistics of the size of what comes in, disturbed, in one pass over the layers."""
+    layers = [each for each in network.model.modules() if isinstance(each, _BATCHNORM) and each.track_running_stats]
+    hooks = [layer.register_forward_pre_hook(_fit_statistics) for layer in layers]
     network.model.eval()
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.train()
-        layer.momentum = 1.0
     if layers:
         network.model(*network.inputs.values())
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-        mean, variance = layer.running_mean, layer.running_var
-        assert mean is not None and variance is not None
-        # A channel that hardly varies in two samples would be blown up.
-        variance.clamp_(min=0.1 * float(variance.mean()) + 1e-3)
-        mean.add_(0.1 * variance.sqrt() * torch.randn_like(mean))
-        variance.mul_(torch.empty_like(variance).uniform_(0.5, 1.5))
+    for hook in hooks:
+        hook.remove()
+
+
+def _fit_statistics(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Fit means and variances to second moments: networks with random weights hardly tell one picture from another."""
+    value = inputs[0]
+    power = value.square().mean(dim=[axis for axis in range(value.ndim) if axis != 1])
+    power.clamp_(min=0.1 * float(power.mean()) + 1e-6)
+    layer.running_mean = 0.1 * power.sqrt() * torch.randn_like(power)
+    layer.running_var = power * torch.empty_like(power).uniform_(0.5, 1.5)
 
 
 def _disturb(name: str, parameter: nn.Parameter) -> None:

@@ -44,6 +44,7 @@ class _Walk:
             elif node.output[0] not in self.index.weights:
                 self._fix(node.output, Purpose.POSITION, node_site(node))
         self._pin_outputs()
+        self._pin_weights()
         self._tie_shared()
         self._freeze_sizes()
         return self.trace
@@ -92,6 +93,16 @@ class _Walk:
         for name in self.index.outputs:
             if name in self.trace.labels:
                 self.trace.pin_all(self.trace.labels[name], Purpose.GRAPH_OUTPUT, name)
+
+    def _pin_weights(self) -> None:
+        """Keep a weight whole that subgraphs read too, or that is handed out: a smaller copy would only add to it."""
+        for block in self.trace.blocks:
+            name = "" if block.use is None else block.use.tensor
+            given, read = name in self.index.outputs, self.index.captured.get(name)
+            if (given or read) and not self.is_uniform(name):
+                site = name if given or not read else node_site(self.index.nodes[read[0]])
+                purpose = Purpose.GRAPH_OUTPUT if given else Purpose.SUBGRAPH
+                self.trace.pin(np.arange(block.start, block.start + block.size), Fixed(purpose, site))
 
     def _tie_shared(self) -> None:
         """Keep a weight that is shared on purpose shared; equal tensors that an exporter merged go their own ways."""

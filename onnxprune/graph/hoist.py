@@ -17,7 +17,7 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.rename import FreeNames, defined, rename
 from onnxprune.graph.shapes import infer_shapes
 
-__all__ = ["Hoisted", "hoist", "lower"]
+__all__ = ["Hoisted", "hoist", "is_worth_hoisting", "lower"]
 
 _BRANCHES = ("then_branch", "else_branch")
 _LAYERS = frozenset(["Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"])
@@ -29,11 +29,15 @@ Home = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Open:
-    """An If that was laid open: the node without its branches, what is left of these, and their outputs by name."""
+    """An If that was laid open: the node with empty branches, their outputs, and the names that had to change.
+
+    `tensors` and `nodes` are the names that were there before, by those that are there while the branch is open.
+    """
 
     node: NodeProto
-    branches: tuple[GraphProto, GraphProto]
-    outputs: tuple[tuple[str, ...], tuple[str, ...]]
+    outputs: tuple[tuple[ValueInfoProto, ...], tuple[ValueInfoProto, ...]]
+    tensors: dict[str, str]
+    nodes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def hoist(model: Model, given: dict[str, tuple[int, ...]] | None = None) -> Hois
         For `lower`.
     """
     proto = model.proto
-    if proto.ir_version < 4 or not any(_is_worth_it(node) for node in proto.graph.node):
+    if not is_worth_hoisting(model):
         return Hoisted()
     opener = _Opener(proto)
     while (number := next((k for k, n in enumerate(proto.graph.node) if _is_worth_it(n)), None)) is not None:
@@ -82,6 +86,11 @@ def hoist(model: Model, given: dict[str, tuple[int, ...]] | None = None) -> Hois
     _choose_by_where(model, opener.ifs, given)
     made = frozenset(name for node in proto.graph.node for name in node.output)
     return Hoisted(tuple(opener.ifs), opener.home, made)
+
+
+def is_worth_hoisting(model: Model) -> bool:
+    """Tell whether any If of the main graph has layers in its branches."""
+    return model.proto.ir_version >= 4 and any(map(_is_worth_it, model.proto.graph.node))
 
 
 def _is_worth_it(node: NodeProto) -> bool:
@@ -109,67 +118,71 @@ class _Opener:
     def __init__(self, proto: ModelProto) -> None:
         self.graph = proto.graph
         self.free = FreeNames(proto)
-        self.count = Counter(_all_defined(proto.graph))
+        self.tensors = Counter(_all_defined(proto.graph))
+        self.nodes = Counter(node.name for node in _all_nodes(proto.graph))
         self.ifs: list[_Open] = []
         self.home: dict[str, Home] = {}
 
     def open(self, number: int) -> None:
         """Put the nodes of an If's branches before it, and leave of it nothing but the choice."""
-        source = self.graph.node[number]
-        node, place = NodeProto(), len(self.ifs)
-        node.CopyFrom(source)
-        branches = tuple(attributes(node)[name].g for name in _BRANCHES)
-        inner: list[NodeProto] = []
+        node, place = _copy(self.graph.node[number]), len(self.ifs)
+        branches = [attributes(node)[name].g for name in _BRANCHES]
+        tensors: dict[str, str] = {}
+        nodes: dict[str, str] = {}
+        for key, branch in zip(_BRANCHES, branches, strict=True):
+            self._separate(branch, f"{node.name}/{key}", tensors, nodes)
+        inner = [_copy(item) for branch in branches for item in branch.node]
         for branch_number, branch in enumerate(branches):
-            self._separate(branch)
-            nodes = list(branch.node)
-            for name in [name for item in nodes for name in item.output if name]:
-                self.home[name] = place, branch_number
-            inner += nodes
+            self.home |= dict.fromkeys(defined(branch), (place, branch_number))
             self.graph.initializer.extend(branch.initializer)
-            self.home |= {tensor.name: (place, branch_number) for tensor in branch.initializer}
             self.graph.value_info.extend(branch.value_info)
             self.graph.value_info.extend(value for value in branch.output if value.name in self.home)
-        first, second = (tuple(value.name for value in branch.output) for branch in branches)
-        choices = [
-            _choice(node, *names) for names in zip(node.output, *(branch.output for branch in branches), strict=True)
-        ]
-        kept = [*self.graph.node[:number], *inner, *(item for item in choices if item), *self.graph.node[number + 1 :]]
-        copies = [_copy(item) for item in kept]
+        outputs = [tuple(branch.output) for branch in branches]
+        found = (_choice(node, *names) for names in zip(node.output, *outputs, strict=True))
+        choices = [choice for choice in found if choice is not None]
+        before, after = self.graph.node[:number], self.graph.node[number + 1 :]
+        kept = [*map(_copy, before), *inner, *choices, *map(_copy, after)]
         del self.graph.node[:]
-        self.graph.node.extend(copies)
-        self.ifs.append(_emptied(node, first, second))
+        self.graph.node.extend(kept)
+        copies = [tuple(map(_copy_value, values)) for values in outputs]
+        for branch in branches:
+            for content in ("node", "initializer", "value_info", "output"):
+                branch.ClearField(content)
+        self.ifs.append(_Open(node, (copies[0], copies[1]), tensors, nodes))
 
-    def _separate(self, branch: GraphProto) -> None:
-        """Give the tensors of a branch other names where others have them too."""
+    def _separate(self, branch: GraphProto, site: str, tensors: dict[str, str], nodes: dict[str, str]) -> None:
+        """Give the tensors and nodes of a branch other names where others have them too, and note the old ones."""
         names = {}
         for name in dict.fromkeys(defined(branch)):
-            if self.count[name] > 1:
-                self.count[name] -= 1
-                names[name] = self.free.take(name)
-        rename(branch.node, names)
-        for values in (branch.output, branch.initializer, branch.value_info):
-            for value in values:
-                value.name = names.get(value.name, value.name)
+            if self.tensors[name] > 1:
+                self.tensors[name] -= 1
+                names[name] = self.free.take(f"{site}/{name}")
+        _rename_all(branch, names)
+        tensors |= {new: old for old, new in names.items()}
+        for node in branch.node:
+            if node.name and self.nodes[node.name] > 1:
+                self.nodes[node.name] -= 1
+                old, node.name = node.name, self.free.take(f"{site}/{node.name}")
+                nodes[node.name] = old
+
+
+def _rename_all(branch: GraphProto, names: dict[str, str]) -> None:
+    rename(branch.node, names)
+    for values in (branch.output, branch.initializer, branch.value_info):
+        for value in values:
+            value.name = names.get(value.name, value.name)
+
+
+def _copy_value(value: ValueInfoProto) -> ValueInfoProto:
+    copied = ValueInfoProto()
+    copied.CopyFrom(value)
+    return copied
 
 
 def _copy(node: NodeProto) -> NodeProto:
     copied = NodeProto()
     copied.CopyFrom(node)
     return copied
-
-
-def _emptied(node: NodeProto, first: tuple[str, ...], second: tuple[str, ...]) -> _Open:
-    """Keep of an If what is said of it and its branches, not what they are made of."""
-    graphs = []
-    for name in _BRANCHES:
-        graph = attributes(node)[name].g
-        for field in ("node", "initializer", "value_info"):
-            graph.ClearField(field)
-        kept = GraphProto()
-        kept.CopyFrom(graph)
-        graphs.append(kept)
-    return _Open(node, (graphs[0], graphs[1]), (first, second))
 
 
 def _choice(node: NodeProto, name: str, first: ValueInfoProto, second: ValueInfoProto) -> NodeProto | None:
@@ -192,7 +205,8 @@ def _choose_by_where(model: Model, opened: list[_Open], given: dict[str, tuple[i
     shapes = infer_shapes(index, model.skeleton(), given)
     for item in opened:
         condition = item.node.input[0]
-        for name, first, second in zip(item.node.output, *item.outputs, strict=True):
+        for name, one, other in zip(item.node.output, *item.outputs, strict=True):
+            first, second = one.name, other.name
             same = first in shapes.shapes and shapes.shapes[first] == shapes.shapes.get(second)
             typed = shapes.types.get(first) in _CHOSEN and shapes.types.get(first) == shapes.types.get(second)
             if name and same and typed and len(shapes.shapes.get(condition, shapes.shapes[first])) <= 1:
@@ -246,18 +260,21 @@ def _put_back(
     del whole.output[:]
     whole.output.extend(opened.node.output[place] for place in left)
     for branch_number, key in enumerate(_BRANCHES):
-        home = number, branch_number
+        mine = number, branch_number
         branch = attributes(whole)[key].g
-        branch.node.extend(node for node, own in nodes if own == home)
-        _take(graph.initializer, branch.initializer, hoisted, home)
-        _take(graph.value_info, branch.value_info, hoisted, home)
+        branch.node.extend(node for node, own in nodes if own == mine)
+        _take(graph.initializer, branch.initializer, hoisted, mine)
+        _take(graph.value_info, branch.value_info, hoisted, mine)
         del branch.output[:]
         for place in left:
             value = branch.output.add()
-            value.CopyFrom(opened.branches[branch_number].output[place])
+            value.CopyFrom(opened.outputs[branch_number][place])
             choice = choices[opened.node.output[place]]
             name = choice.input[1 + branch_number] if choice.op_type == "Where" else value.name
             _declare(branch, value, name)
+        _rename_all(branch, opened.tensors)
+        for inner in branch.node:
+            inner.name = opened.nodes.get(inner.name, inner.name)
     rest: list[tuple[NodeProto, Home | None]] = []
     for node, home in nodes:
         if node.output and node.output[0] in choices:

@@ -271,5 +271,6 @@ class Model:
         array = np.frombuffer(memoryview(whole)[first:last], np.uint8)
         if hasattr(mmap, "MADV_DONTNEED") and last - first > WORTHWHILE:
             page = first - first % mmap.PAGESIZE
+            whole.madvise(mmap.MADV_WILLNEED, page, last - page)
             weakref.finalize(array, whole.madvise, mmap.MADV_DONTNEED, page, last - page).atexit = False
         return array

@@ -4,10 +4,11 @@ Each step leaves a network that computes the same, in which more can be said of 
 plain, nothing is touched.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from onnxprune.graph.branches import take_branches
+from onnxprune.graph.hoist import Hoisted, hoist, is_worth_hoisting
 from onnxprune.graph.index import weights_of
 from onnxprune.graph.inline import inline_functions
 from onnxprune.graph.model import Model
@@ -33,6 +34,8 @@ class Prepared:
         Whether anything was spelled otherwise that ONNX lets one say in several ways.
     sparse : frozenset of str
         Stored tensors that were sparse.
+    hoisted : Hoisted
+        Branches that were laid open, and are put back at the end.
     dropped : int
         Parameters that are gone for it.
     """
@@ -42,15 +45,20 @@ class Prepared:
     weights: int = 0
     respelled: bool = False
     sparse: frozenset[str] = frozenset()
+    hoisted: Hoisted = field(default_factory=Hoisted)
     dropped: int = 0
 
     def __bool__(self) -> bool:
         """Tell whether anything was changed."""
-        return bool(self.functions or self.branches or self.weights or self.respelled)
+        return bool(self.functions or self.branches or self.weights or self.respelled or self.hoisted)
 
 
 def prepare(
-    model: Model, given: dict[str, tuple[int, ...]] | None = None, *, known: Collection[tuple[str, str]] = ()
+    model: Model,
+    given: dict[str, tuple[int, ...]] | None = None,
+    *,
+    known: Collection[tuple[str, str]] = (),
+    can_open: Callable[[Model], bool] = lambda model: False,
 ) -> Prepared:
     """Make a network plain, in place; a copy of it becomes the same.
 
@@ -61,6 +69,8 @@ def prepare(
         Shapes for inputs with symbolic dimensions.
     known : collection of (str, str)
         Domain and name of operators that need no writing out, though the network has functions of their names.
+    can_open : callable
+        Told a copy of the network in which all branches are computed, tells whether that can be run.
 
     Returns
     -------
@@ -70,5 +80,15 @@ def prepare(
     functions = inline_functions(model, known)
     respelled, sparse = respell(model)
     branches = take_branches(model, given)
+    hoisted = _laid_open(model, given, can_open)
     weights = fold_weights(model)
-    return Prepared(functions, branches, weights, respelled, sparse, before - sum(weights_of(model.proto)))
+    dropped = before - sum(weights_of(model.proto))
+    return Prepared(functions, branches, weights, respelled, sparse, hoisted, dropped)
+
+
+def _laid_open(model: Model, given: dict[str, tuple[int, ...]] | None, can_open: Callable[[Model], bool]) -> Hoisted:
+    if not is_worth_hoisting(model):
+        return Hoisted()
+    trial = model.copy()
+    hoist(trial, given)
+    return hoist(model, given) if can_open(trial) else Hoisted()

@@ -7,7 +7,7 @@ and dies with its outputs.
 
 import numpy as np
 
-from onnxprune.ops.labels import Array, Bundle, Labels
+from onnxprune.ops.labels import Array, Bundle, Labels, Purpose
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Answer, Rule
 from onnxprune.ops.trace import Role
@@ -19,6 +19,7 @@ def _finish(op: Op, outputs: Array | None, bias: int, alone: list[int]) -> Label
     """Label the outputs, tie the bias to them; the batch and spatial axes whose positions stay alone are handed on."""
     if op.has(bias):
         op.tie(op.axis(bias, 0), outputs, op.fixed(bias))
+    op.hold(0, [axis for axis in range(2, len(op.shape(0))) if axis not in alone], Purpose.MIXED)
     carried = op.carry(0, {axis: axis for axis in (0, *alone)})
     own = () if outputs is None else (Bundle((1,), outputs),)
     return op.out(op.out_shape(), carried.bundles + own)

@@ -4,7 +4,6 @@ No operator's name occurs here: what a node needs is in the trace.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,72 +16,11 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.labels import Labels
 from onnxprune.ops.trace import Block, Kept, Role, Spelling, Use
+from onnxprune.rewrite.cut import Cut
 from onnxprune.rewrite.plan import Plan
 from onnxprune.rewrite.tidy import drop_dead, free_name
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """How one use of a weight is gathered: keep masks over sets of its view's axes, factors along some of them."""
-
-    view: tuple[int, ...]
-    masks: tuple[tuple[tuple[int, ...], NDArray[np.bool_]], ...]
-    factors: tuple[tuple[tuple[int, ...], NDArray[np.float64]], ...]
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for uses that are cut alike."""
-        masks = tuple((axes, mask.tobytes()) for axes, mask in self.masks)
-        return self.view, masks, tuple((axes, factor.tobytes()) for axes, factor in self.factors)
-
-    @property
-    def is_whole(self) -> bool:
-        """Tell whether nothing changes."""
-        return not self.factors and all(mask.all() for _, mask in self.masks)
-
-    def shape(self, original: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the gathered weight, folded back from the view as the original is."""
-        sizes = list(self.view)
-        for axes, mask in self.masks:
-            for axis in axes:
-                others = tuple(dim for dim, other in enumerate(axes) if other != axis)
-                sizes[axis] = min(sizes[axis], int(mask.any(axis=others).sum()))
-        for axes, mask in self.masks:
-            if len(axes) > 1:
-                # (g, O/g): the count of a group, not of positions used by any group.
-                sizes[axes[1]] = int(mask.sum()) // sizes[axes[0]]
-        return _fold(sizes, self.view, original)
-
-    def gather(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return what stays of the weight, in its own number of dimensions."""
-        shape = self.shape(array.shape)
-        seen = array.reshape(self.view)
-        for axes, factor in self.factors:
-            wide = factor.reshape([self.view[axis] if axis in axes else 1 for axis in range(len(self.view))])
-            seen = (seen.astype(np.float64) * wide).astype(array.dtype)
-        if all(len(axes) == 1 for axes, _ in self.masks):
-            for axes, mask in self.masks:
-                if not mask.all():
-                    seen = seen.take(np.flatnonzero(mask), axis=axes[0])
-            return np.ascontiguousarray(seen).reshape(shape)
-        whole = np.ones(self.view, dtype=bool)
-        for axes, mask in self.masks:
-            whole &= mask.reshape([self.view[axis] if axis in axes else 1 for axis in range(len(self.view))])
-        return np.ascontiguousarray(seen[whole]).reshape(shape)
-
-
-def _fold(sizes: list[int], view: tuple[int, ...], original: tuple[int, ...]) -> tuple[int, ...]:
-    """Multiply the sizes of the view's axes that make one axis of the original."""
-    folded, place = [], 0
-    for size in original:
-        product, new = view[place], sizes[place]
-        place += 1
-        while product < size:
-            product, new, place = product * view[place], new * sizes[place], place + 1
-        folded.append(new)
-    return tuple(folded)
 
 
 class _Editor:
@@ -110,7 +48,7 @@ class _Editor:
 
     # ---- weights ----------------------------------------------------------------------------------------------------
 
-    def _cut_of(self, use: Use, blocks: list[Block]) -> _Cut:
+    def _cut_of(self, use: Use, blocks: list[Block]) -> Cut:
         masks, factors = [], []
         for block in blocks:
             labels = np.arange(block.start, block.start + block.size)
@@ -120,7 +58,7 @@ class _Editor:
                 factor = self.factors[self.coupling.unit_of[labels]].reshape(sizes)
                 if (factor != 1).any():
                     factors.append((block.axes, factor))
-        return _Cut(use.view, tuple(masks), tuple(factors))
+        return Cut(use.view, tuple(masks), tuple(factors))
 
     def _cut_weights(self) -> None:
         blocks: dict[Use, list[Block]] = defaultdict(list)
@@ -135,7 +73,7 @@ class _Editor:
             if not all(cut.is_whole for cut in cuts):
                 self._cut_tensor(name, uses, cuts)
 
-    def _cut_tensor(self, name: str, uses: list[Use], cuts: list[_Cut]) -> None:
+    def _cut_tensor(self, name: str, uses: list[Use], cuts: list[Cut]) -> None:
         tensor = self.index.weights[name]
         readers = {(edge.node, edge.input) for edge in self.index.consumers.get(name, [])}
         private = readers == {(use.node, use.input) for use in uses}
@@ -154,7 +92,7 @@ class _Editor:
             for number in members:
                 self.index.nodes[uses[number].node].input[uses[number].input] = fresh
 
-    def _replace(self, tensor: TensorProto, cut: _Cut) -> None:
+    def _replace(self, tensor: TensorProto, cut: Cut) -> None:
         shape = cut.shape(tuple(tensor.dims))
         self.model.replace(tensor, shape, lambda: cut.gather(self.model.array(tensor)))
         for value in self.graph.input:
@@ -163,7 +101,7 @@ class _Editor:
                 for dim, size in zip(dims, shape, strict=True):
                     dim.dim_value = size
 
-    def _add_copy(self, tensor: TensorProto, name: str, cut: _Cut) -> str:
+    def _add_copy(self, tensor: TensorProto, name: str, cut: Cut) -> str:
         """Give one role of a shared tensor a tensor of its own."""
         fresh = free_name(name, self.names)
         added = self.graph.initializer.add()

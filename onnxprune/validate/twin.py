@@ -19,7 +19,8 @@ from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index
 from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.trace import Kept, Read
-from onnxprune.validate.bypass import NOTHING, Roundings, bypass, find_roundings
+from onnxprune.validate.bypass import bypass
+from onnxprune.validate.roundings import NOTHING, Roundings, find_roundings
 from onnxprune.validate.statistics import MaskedStatistic, laid_out
 
 __all__ = ["Twin", "build_twin"]
@@ -228,7 +229,8 @@ def build_twin(
         proto.ir_version = 4
     _insert(proto, before, after)
     sums = _made(index, (read for read in reads if (read.node, read.input) in coupling.trace.quantised))
-    integers = frozenset(name for name in sums if shapes.types.get(name) not in _FLOATS)
+    stepped = roundings.loose - roundings.integers
+    integers = frozenset(name for name in sums if shapes.types.get(name) not in _FLOATS and name not in stepped)
     compared = _compared(index, shapes, _made(index, reads), integers, budget)
     for name in compared:
         if name not in index.outputs:
