@@ -1,6 +1,7 @@
 """Inputs for a network when nobody gives any: random numbers of the right shapes, types and ranges."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from onnx import TensorProto, TypeProto, helper
 from onnxprune.graph.index import Index
 from onnxprune.graph.shapes import Shapes
 
-__all__ = ["Feeds", "jittered", "random_feeds", "shape_attempts"]
+__all__ = ["Feeds", "jittered", "other_shapes", "random_feeds", "shape_attempts"]
 
 Feeds = dict[str, NDArray[Any]]
 """One value per input of the network; a list of one where the input is a sequence."""
@@ -41,20 +42,41 @@ def shape_attempts(index: Index, shapes: Shapes) -> Iterator[dict[str, tuple[int
 
     A network that was exported with symbolic sizes often runs with some of them only.
     """
+    for larger in _LARGER if shapes.assumed else _LARGER[:1]:
+        yield _resized(index, shapes, larger)
+
+
+def other_shapes(index: Index, shapes: Shapes, at: Mapping[str, tuple[int, ...]]) -> list[dict[str, tuple[int, ...]]]:
+    """Return shapes that differ from those that a network runs at in all symbolic dimensions, then in batches alone.
+
+    Parameters
+    ----------
+    index, shapes
+        The network.
+    at : mapping of str to tuple of int
+        Shapes of the inputs that it is known to run at.
+    """
+    sizes = {size for shape in at.values() for size in shape}
+    steps = {size: 2 if size == 1 else size + (32 if size >= 32 else 4) for size in sizes}
+    here = replace(shapes, inputs=dict(at))
+    return [_resized(index, here, steps), _resized(index, here, {1: 2})] if shapes.assumed else []
+
+
+def _resized(index: Index, shapes: Shapes, larger: Mapping[int, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs with other sizes for symbolic dimensions."""
     symbolic = {}
     for value in index.proto.graph.input:
         if value.name in shapes.assumed:
             dims = value.type.tensor_type.shape.dim
             loose = [not (dim.HasField("dim_value") and dim.dim_value > 0) for dim in dims]
             symbolic[value.name] = loose or [True] * len(shapes.assumed[value.name])
-    for larger in _LARGER if symbolic else _LARGER[:1]:
-        yield {
-            name: tuple(
-                larger.get(size, size) if loose else size
-                for size, loose in zip(shape, symbolic.get(name, [False] * len(shape)), strict=True)
-            )
-            for name, shape in shapes.inputs.items()
-        }
+    return {
+        name: tuple(
+            larger.get(size, size) if loose else size
+            for size, loose in zip(shape, symbolic.get(name, [False] * len(shape)), strict=True)
+        )
+        for name, shape in shapes.inputs.items()
+    }
 
 
 def random_feeds(

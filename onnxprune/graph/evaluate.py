@@ -60,9 +60,13 @@ class Evaluator:
         return self._seen[key]
 
     def _run(self, node: NodeProto, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
-        given = {name: value for name, value in zip(node.input, inputs, strict=False) if name and value is not None}
+        # Inputs of one name may have values of their own here, as when elements are followed by their numbers.
+        alone = NodeProto()
+        alone.CopyFrom(node)
+        alone.input[:] = [f"{name}_{place}" if name else "" for place, name in enumerate(node.input)]
+        given = {name: value for name, value in zip(alone.input, inputs, strict=False) if name and value is not None}
         graph = onnx.helper.make_graph(
-            [node],
+            [alone],
             "one",
             [onnx.helper.make_value_info(name, TypeProto()) for name in given],
             [onnx.helper.make_value_info(name, TypeProto()) for name in node.output if name],

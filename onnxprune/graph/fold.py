@@ -6,14 +6,14 @@ folded number remembers which tensor sizes it came from.
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from onnxprune.graph.contributed import missing_shapes, stand_in
 from onnxprune.graph.evaluate import Evaluator
@@ -126,6 +126,7 @@ class Folder:
         for node in nodes:
             if any(name and name not in self.shapes for name in node.output):
                 self._take_branch(node)
+                self._run_loop(node)
                 self._count_range(node)
                 self._infer_node(node)
             self._fold(node)
@@ -139,17 +140,59 @@ class Folder:
                 self.types[node.output[0]] = self.types[node.input[0]]
 
     def _take_branch(self, node: NodeProto) -> None:
-        """Look into the branch that an If takes at the assumed shapes (exporters write one for `squeeze`)."""
-        if node.op_type != "If" or node.input[0] not in self.known:
+        """Look into the branch that an If takes at the assumed shapes (exporters write one for `squeeze`), or both."""
+        if node.op_type != "If":
             return
-        taken = "then_branch" if self.known[node.input[0]].value.all() else "else_branch"
-        branch = attributes(node)[taken].g
-        for tensor in branch.initializer:
+        condition = self.known.get(node.input[0])
+        taken = ["then_branch"] if condition is None or condition.value.all() else []
+        taken += ["else_branch"] if condition is None or not condition.value.all() else []
+        results = [self._look_into(attributes(node)[key].g, {}) for key in taken]
+        for name, *found in zip(node.output, *results, strict=False):
+            if name and found[0] is not None and found.count(found[0]) == len(found) and name not in self.shapes:
+                self.shapes[name], self.types[name] = found[0]
+
+    def _run_loop(self, node: NodeProto) -> None:
+        """Let a Loop hand on the shapes of what it carries, where its body leaves them as they are."""
+        if node.op_type != "Loop":
+            return
+        body = attributes(node)["body"].g
+        kinds = [self._kind(name) for name in node.input[2:]]
+        inner = [value.name for value in body.input[2:]]
+        given = {name: kind for name, kind in zip(inner, kinds, strict=False) if kind is not None}
+        for value in body.input[:2]:
+            given[value.name] = (), value.type.tensor_type.elem_type
+        left = self._look_into(body, given)[1 : 1 + len(kinds)]
+        if any(before is None or before != after for before, after in zip(kinds, left, strict=False)):
+            return
+        for name, kind in zip(node.output, kinds, strict=False):
+            if name and name not in self.shapes and kind is not None:
+                self.shapes[name], self.types[name] = kind
+
+    def _kind(self, name: str) -> tuple[tuple[int, ...], int] | None:
+        return (self.shapes[name], self.types[name]) if name in self.shapes and name in self.types else None
+
+    def _look_into(
+        self, graph: GraphProto, given: Mapping[str, tuple[tuple[int, ...], int]]
+    ) -> list[tuple[tuple[int, ...], int] | None]:
+        """Shapes and types of a subgraph's outputs, given those of its inputs; None where they are not known."""
+        own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        tables: tuple[dict[str, Any], ...] = (self.shapes, self.types, self.known)
+        # Another subgraph may use the same names.
+        hidden = [{name: table.pop(name) for name in own & table.keys()} for table in tables]
+        for name, (shape, kind) in given.items():
+            self.shapes[name], self.types[name] = shape, kind
+        for tensor in graph.initializer:
             self.shapes[tensor.name], self.types[tensor.name] = tuple(tensor.dims), tensor.data_type
-        self._pass(branch.node)
-        for name, inner in zip(node.output, branch.output, strict=False):
-            if inner.name in self.shapes and name not in self.shapes:
-                self.shapes[name], self.types[name] = self.shapes[inner.name], self.types[inner.name]
+            if tensor.data_type in _INTEGERS and tensor.data_location != TensorProto.EXTERNAL:
+                self.known[tensor.name] = _plain(numpy_helper.to_array(tensor))
+        self._pass(graph.node)
+        found = [self._kind(value.name) for value in graph.output]
+        for table, before in zip(tables, hidden, strict=True):
+            for name in own:
+                table.pop(name, None)
+            table |= before
+        return found
 
     def _infer_node(self, node: NodeProto) -> None:
         like = stand_in(node)

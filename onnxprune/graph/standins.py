@@ -1,4 +1,4 @@
-"""Standard operators that stand in for quantised ones of onnxruntime's, of which ONNX cannot infer shapes."""
+"""Standard operators that stand in for quantised ones of onnxruntime and QONNX, of which ONNX cannot infer shapes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from onnx import NodeProto, TensorProto, helper
 
 from onnxprune.graph.index import attributes
 
-__all__ = ["infer_standin"]
+__all__ = ["QONNX", "infer_standin", "is_qonnx"]
+
+QONNX = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general")
+"""Domains of the operators of QONNX, which round to some number of bits."""
 
 _OPSET = 17
 _POOLING = ("auto_pad", "ceil_mode", "kernel_shape", "pads", "strides")
@@ -42,7 +45,14 @@ _STAND_INS = {
 }
 
 
+def is_qonnx(node: NodeProto) -> bool:
+    """Tell whether a node is one of QONNX's that rounds numbers, which onnxruntime does not know."""
+    return node.domain in QONNX and node.op_type in ("BipolarQuant", "Quant")
+
+
 def _stand_in(node: NodeProto) -> _StandIn | None:
+    if is_qonnx(node):
+        return _StandIn("Identity", (0,))
     if node.domain != "com.microsoft":
         return None
     if node.op_type == "QLinearConcat":

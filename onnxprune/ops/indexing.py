@@ -104,6 +104,7 @@ def one_hot(op: Op) -> Answer:
 def compress(op: Op) -> Answer:
     """Positions along `axis` that a condition names; without an axis, elements of all."""
     if op.attribute("axis") is None:
+        op.keep(1)
         return op.unknown()
     rank = len(op.shape(0))
     axis = op.axis_of(0, op.attribute("axis"))

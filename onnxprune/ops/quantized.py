@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from onnxprune.graph.standins import QONNX
 from onnxprune.ops.convolution import conv
 from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose
 from onnxprune.ops.linear import gemm, matmul
@@ -21,6 +22,7 @@ from onnxprune.ops.trace import Kept, Role
 
 __all__ = [
     "RULES",
+    "arbitrary",
     "conv_integer",
     "dequantize",
     "dynamic_matmul",
@@ -132,6 +134,11 @@ def dynamic_quantize(op: Op) -> Answer:
     for bundle in op.labels(0).bundles:
         op.read_at(0, bundle.axes, bundle.array)
     return [op.same(), op.nothing(1), op.nothing(2)]
+
+
+def arbitrary(op: Op) -> Answer:
+    """Quant, BipolarQuant of QONNX: y = (round(x / scale + zero) within some bits − zero) · scale, laid over x."""
+    return op.broadcast(op.inputs)
 
 
 # ---- layers of integers ----------------------------------------------------------------------------------------------
@@ -338,4 +345,5 @@ RULES: tuple[Rule, ...] = (
     Rule("QLinearSoftmax", linear_softmax, domain=_MICROSOFT),
     Rule("QLinearReduceMean", linear_reduce, domain=_MICROSOFT),
     Rule("MatMulNBits", matmul_in_blocks, domain=_MICROSOFT),
+    *(Rule(name, arbitrary, domain=domain) for domain in QONNX for name in ("Quant", "BipolarQuant")),
 )

@@ -81,12 +81,14 @@ class _Writer:
             self._linear(node, site, linear)
             return
         last = {
+            "BipolarQuant": self._signs,
             "ConvInteger": self._conv,
             "DequantizeLinear": self._dequantize,
             "DynamicQuantizeLinear": self._quantize_by_range,
             "DynamicQuantizeMatMul": self._matmul_by_range,
             "MatMulInteger": self._matmul,
             "MatMulIntegerToFloat": self._matmul_to_float,
+            "Quant": self._some_bits,
             "QuantizeLinear": self._quantize,
         }[node.op_type](node, site)
         self._finish(last, node, site)
@@ -146,6 +148,32 @@ class _Writer:
             offset = self.add("Sub", laid or none, self._along(zero, node, site) if zero else none)
             steps = self.add("Add", steps, offset)
         return self.add("Mul", steps, self._along(node.input[1], node, site))
+
+    def _signs(self, node: NodeProto, site: Site) -> str:
+        """The sign of a number, that of zero being positive, times the scale."""
+        one = self.constant(1.0, np.float32)
+        positive = self.add("Less", self.floating(node.input[0]), self.constant(0.0, np.float32))
+        sign = self.add("Where", positive, self.add("Neg", one), one)
+        return self.add("Mul", sign, self.floating(node.input[1]))
+
+    def _some_bits(self, node: NodeProto, site: Site) -> str:
+        """Quant of QONNX: bits are given by an input; what is computed from weights alone is rounded."""
+        x, scale, zero, bits = map(self.floating, node.input)
+        signed, narrow = (self._flag(node, name, default) for name, default in (("signed", 1), ("narrow", 0)))
+        count = self.add(
+            "Pow", self.constant(2.0, np.float32), self.add("Sub", bits, self.constant(signed, np.float32))
+        )
+        high = self.add("Sub", count, self.constant(2.0 if narrow and not signed else 1.0, np.float32))
+        low = self.add("Sub", self.constant(narrow, np.float32), count) if signed else self.constant(0.0, np.float32)
+        steps = self.add("Add", self.add("Div", x, scale), zero)
+        steps = self.add("Floor", self.add("Add", steps, self.constant(0.5, np.float32))) if site.exact else steps
+        steps = self.add("Min", self.add("Max", steps, low), high)
+        return self.add("Mul", self.add("Sub", steps, zero), scale)
+
+    @staticmethod
+    def _flag(node: NodeProto, name: str, default: int) -> int:
+        found = attributes(node)
+        return int(found[name].i) if name in found else default
 
     # ---- products that are not rounded ------------------------------------------------------------------------------
 

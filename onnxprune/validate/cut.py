@@ -6,6 +6,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from onnxprune.graph.index import Index, attributes, graphs_of
 from onnxprune.graph.shapes import Shapes
+from onnxprune.graph.standins import is_qonnx
 
 __all__ = ["behind", "cut", "foreign_nodes"]
 
@@ -35,6 +36,7 @@ def foreign_nodes(index: Index) -> frozenset[int]:
         number
         for number, node in enumerate(index.nodes)
         if (node.domain, node.op_type) not in own
+        and not is_qonnx(node)
         and (
             node.domain not in _KNOWN_DOMAINS
             or _is_batch_first(node)

@@ -58,6 +58,8 @@ def _kept_part(value: NDArray[Any], labels: Labels, kept: Kept) -> NDArray[Any] 
     """Positions of a twin's tensor that the pruned network has too; None where they cannot be laid out like it."""
     for bundle in labels.bundles:
         mask = kept.of(bundle.array)
+        if mask.shape != tuple(value.shape[axis] for axis in bundle.axes):  # at other symbolic sizes
+            return None
         counts = [mask.any(axis=tuple(d for d in range(mask.ndim) if d != dim)) for dim in range(mask.ndim)]
         if math.prod(int(count.sum()) for count in counts) == int(mask.sum()):
             for count, axis in zip(counts, bundle.axes, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
-from onnxprune.calibrate.feeds import Feeds, jittered, random_feeds, shape_attempts
+from onnxprune.calibrate.feeds import Feeds, jittered, other_shapes, random_feeds, shape_attempts
 from onnxprune.coupling import Coupling
 from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
@@ -27,6 +27,9 @@ from onnxprune.validate.judge import NOISE, Judge, Outputs, TwinResult, noise_of
 from onnxprune.validate.twin import Twin, build_twin
 
 __all__ = ["Fidelity", "TwinResult", "Validation", "validate"]
+
+JITTERS = 4
+"""Times that the inputs are changed in their last digits; a tensor of few numbers often stays as it is."""
 
 PROVED = 2
 """Random inputs that the twin is compared on, one for a network too big for many; fidelity is measured on more."""
@@ -176,12 +179,16 @@ def validate(
 
 @dataclass(frozen=True)
 class _Runs:
-    """What the original and its twin gave: the inputs, the twin's tensors on the first of them, all real outputs."""
+    """What the original and its twin gave: the inputs, the twin's tensors on the first of them, all real outputs.
+
+    Inputs of `other` sizes, where there are any, are the last that the twin's tensors are of.
+    """
 
     provider: str
     feeds: list[Feeds]
     expected: list[Outputs]
     before: list[Outputs]
+    other: Feeds | None = None
 
 
 class _Trial:
@@ -252,7 +259,20 @@ class _Trial:
         for result in results:
             before.append(result)
             advance()
-        return _Runs(session.provider, feeds, expected, before)
+        runs = _Runs(session.provider, feeds, expected, before)
+        return self._elsewhere(session, runs, wanted) if inputs > PROVED else runs
+
+    def _elsewhere(self, session: Session | StagedSession, runs: _Runs, wanted: Sequence[str]) -> _Runs:
+        """Run the twin at other sizes of symbolic dimensions too, where the network takes any."""
+        at = {name: value.shape for name, value in runs.feeds[0].items() if name in self.shapes.inputs}
+        for sizes in other_shapes(self.index, self.shapes, at):
+            feeds = random_feeds(self.index, self.shapes, self.rng, sizes)
+            try:
+                found = session.run({**feeds, **self.masks}, wanted)
+            except ModelError:
+                continue
+            return replace(runs, expected=[*runs.expected, found], other=feeds)
+        return runs
 
     def run_pruned(
         self, pruned: Model, runs: _Runs, advance: Callable[[], None]
@@ -262,25 +282,31 @@ class _Trial:
         _with_outputs(pruned.proto, self.compared, self.shapes)
         weights = pruned.detach()
         if self.twin.roundings:
-            if not self.widened:  # It has to run as it is, too.
+            if not self.widened and not self.twin.roundings.needed:  # It has to run as it is, too.
                 open_session(pruned, self.providers, weights).run(runs.feeds[0], self.real)
             bypass(pruned.proto, self.twin.roundings)
         weights = widen(pruned, weights, rounded(self.shapes)) if self.widened else weights
         session = open_session(pruned, self.providers, weights)
         present = set(session.outputs)
-        compared, proving = [name for name in self.compared if name in present], len(runs.expected)
+        compared = [name for name in self.compared if name in present]
+        proving = len(runs.expected) - (runs.other is not None)
         wanted = [compared if number < proving else self.real for number in range(len(runs.feeds))]
         results = []
         for result in session.run_each(list(zip(runs.feeds, wanted, strict=True))):
             results.append(result)
             advance()
-        return results[:proving], results
+        elsewhere = [] if runs.other is None else [session.run(runs.other, compared)]
+        return results[:proving] + elsewhere, results
 
     def noise(self, runs: _Runs) -> dict[str, float]:
         """How far each of the twin's tensors moves when its inputs change in their last digits."""
         session = open_session(self.original, self.providers, self.weights)
-        moved = jittered(runs.feeds[0], self.rng, NOISE)
-        return noise_of(session.run({**moved, **self.masks}, self.compared), runs.expected[0])
+        found: dict[str, float] = {}
+        for _ in range(JITTERS):
+            moved = jittered(runs.feeds[0], self.rng, NOISE)
+            noise = noise_of(session.run({**moved, **self.masks}, self.compared), runs.expected[0])
+            found = {name: max(value, found.get(name, 0.0)) for name, value in noise.items()}
+        return found
 
     def idle(self, runs: _Runs, plan: Plan) -> tuple[str, ...]:
         """Names of thinned groups of which no kept channel was ever active before a reader."""

@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto
 
 from onnxprune.graph.index import Index, attributes
 from onnxprune.graph.shapes import Shapes
+from onnxprune.graph.standins import is_qonnx
 
 __all__ = ["NOTHING", "PRODUCTS", "Linear", "Roundings", "Site", "find_roundings", "input_of", "linear_of"]
 
@@ -21,7 +22,7 @@ _ROUNDING = frozenset({"DynamicQuantizeLinear", "QuantizeLinear"})
 # What computes the same from the same numbers, whatever else is beside them.
 _ELEMENTWISE = """Abs Add Cast Ceil Clip Concat Constant ConstantOfShape ConvInteger DequantizeLinear Div
     DynamicQuantizeMatMul Equal Expand Floor Greater LeakyRelu Less MatMulInteger MatMulIntegerToFloat Max Min Mul Neg
-    Not Pad PRelu Range Relu Round Shape Sign Sub Tile Where"""
+    BipolarQuant Not Pad PRelu Quant Range Relu Round Shape Sign Sub Tile Where"""
 _EXACT = _MOVES | _ROUNDING | frozenset(_ELEMENTWISE.split())
 PRODUCTS = {"ConvInteger": 2, "MatMulInteger": 2, "MatMulIntegerToFloat": 4}
 """Products of integers whose result is not rounded, and where they have the zero point of their first input."""
@@ -91,6 +92,8 @@ class Site:
         The integers whose zero point its input 0 has.
     floats : frozenset of int
         Inputs that are floats in place of integers.
+    exact : bool
+        Whether what it rounds depends on no sum of floats.
     """
 
     rank: int
@@ -99,6 +102,7 @@ class Site:
     kind: int
     root: str
     floats: frozenset[int]
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,14 @@ class Roundings:
         The nodes that are rewritten, by their first output.
     loose : frozenset of str
         Tensors that depend on sums of floats, so that their integers may differ by steps.
+    needed : bool
+        Whether onnxruntime cannot run the network as it is.
     """
 
     integers: frozenset[str] = frozenset()
     sites: Mapping[str, Site] = field(default_factory=dict)
     loose: frozenset[str] = frozenset()
+    needed: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.sites)
@@ -169,8 +176,10 @@ def find_roundings(index: Index, shapes: Shapes) -> Roundings:
         root = free.roots[data].output[0] if data in free.integers and not _rounds(node) else name
         listed = len(node.input) > 1 and shapes.shapes.get(node.input[1], ()) not in ((), (1,))
         floats = frozenset(place for place, item in enumerate(node.input) if item in free.integers)
-        sites[name] = Site(len(shapes.shapes.get(data, ())), listed, _RANGES.get(kind), floating, root, floats)
-    return Roundings(frozenset(free.integers | sums), sites, loose)
+        rank, exact = len(shapes.shapes.get(data, ())), data not in loose
+        sites[name] = Site(rank, listed, _RANGES.get(kind), floating, root, floats, exact)
+    needed = any(is_qonnx(node) for node in index.nodes)
+    return Roundings(frozenset(free.integers | sums), sites, loose, needed)
 
 
 def _loose(index: Index) -> frozenset[str]:
@@ -241,6 +250,8 @@ class _Free:
             return any(input_of(node, operand[0]) in self.integers for operand in linear.operands)
         if node.op_type == "DynamicQuantizeMatMul":
             return node.input[0] in self.loose
+        if is_qonnx(node):
+            return True
         return node.op_type in (*PRODUCTS, "DequantizeLinear") and node.input[0] in self.integers
 
     def _moves(self, node: NodeProto) -> bool:

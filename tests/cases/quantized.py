@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cases.case import Case, chain, row
+from onnxprune.graph.standins import QONNX
 
 __all__ = ["CASES"]
 
@@ -181,6 +182,25 @@ def _gemm_weight(net: Net, x: str) -> str:
     weight = _dequantised(net, (8, 6), (8,), axis=-2)
     dense = net.add("Gemm", flat, weight, _bias(net, 8, listed=True, axis=0), transB=1)
     return net.add("Reshape", dense, net.constant([0, 8, 1, 1]))
+
+
+def _some_bits(operator: str, domain: str, scales: Sequence[int], **more: Any) -> Callable[[], ModelProto]:
+    """Weights and activations of QONNX, rounded to three bits."""
+
+    def rounded(net: Net, x: str, sizes: Sequence[int]) -> str:
+        bits = [net.constant(0, np.float32), net.constant(3, np.float32)] if operator == "Quant" else []
+        scale = net.constant(0.3 + net.rng.random(sizes), np.float32)
+        return net.add(operator, x, scale, *bits, domain=domain, **more)
+
+    def middle(net: Net, x: str) -> str:
+        hidden = rounded(net, net.add("BatchNormalization", x, *(net.weight(6) for _ in range(3)), _ones(net, 6)), ())
+        return net.add("Conv", hidden, rounded(net, net.weight(8, 6, 1, 1), scales), net.weight(8))
+
+    return chain(middle, opset=13, read=8)
+
+
+def _ones(net: Net, size: int) -> str:
+    return net.constant(np.ones(size), np.float32)
 
 
 def _looked_up() -> ModelProto:
@@ -451,6 +471,15 @@ CASES: tuple[Case, ...] = (
     _case(_QUANTIZE, "pooled, shuffled and joined", chain(_moved, opset=13, read=12), 3),
     _case(_QUANTIZE, "of a weight", _dense(_requantised), 6, 8),
     _case(_QUANTIZE, "to the output", _to_output, 6),
+    *(
+        _case(row(operator, domain=domain), f"{name}, {domain}", _some_bits(operator, domain, scales, **more), 6, 8)
+        for domain in QONNX
+        for operator in ("Quant", "BipolarQuant")
+        for name, scales, more in (
+            ("per tensor", (), {"narrow": 1, "signed": 1} if operator == "Quant" else {}),
+            ("per channel", (8, 1, 1, 1), {"signed": 0} if operator == "Quant" else {}),
+        )
+    ),
     _case(_DEQUANTIZE, "of the input", _of_input, 6),
     _case(_DEQUANTIZE, "opset 10", _conv_weight(opset=10), 6, 8),
     _case(_DEQUANTIZE, "per channel", _conv_weight((8,), axis=0), 6, 8),
