@@ -167,6 +167,7 @@ def _validation_facts(validation: Validation) -> dict[str, Any]:
         },
         "unproved": list(validation.unproved),
         "widened": validation.widened,
+        "unrounded": validation.unrounded,
     }
 
 

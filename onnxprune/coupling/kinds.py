@@ -12,7 +12,9 @@ from onnxprune.ops.trace import Role
 __all__ = ["Kind", "KindReader"]
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
+_PRODUCTS = frozenset(
+    {"MatMul", "Gemm", "Einsum", "FusedMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul"}
+)
 _ATTENDING = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedMultiHeadAttention"})
 _CONVOLUTIONS = frozenset(
     ["Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv", "DeformConv", "NhwcConv"]

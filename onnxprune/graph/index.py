@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
-from onnxprune.graph.tensors import count, holders
+from onnxprune.graph.tensors import PACKED_BITS, count, holders
 
 __all__ = ["WEIGHT_TYPES", "Edge", "Index", "attributes", "graphs_of", "node_site", "outer_reads", "weights_of"]
 
@@ -22,12 +22,8 @@ WEIGHT_TYPES = frozenset(
         TensorProto.UINT8,
         TensorProto.INT16,
         TensorProto.UINT16,
-        TensorProto.FLOAT8E4M3FN,
-        TensorProto.FLOAT8E4M3FNUZ,
-        TensorProto.FLOAT8E5M2,
-        TensorProto.FLOAT8E5M2FNUZ,
-        TensorProto.INT4,
-        TensorProto.UINT4,
+        *PACKED_BITS,
+        *(number for name, number in TensorProto.DataType.items() if name.startswith("FLOAT8")),
     }
 )
 """Element types whose tensors count as parameters; integers of 64 bits spell sizes and positions."""

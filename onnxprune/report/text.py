@@ -138,7 +138,8 @@ def _proof(facts: Facts) -> list[Text]:
         Text(
             f"Sound: equals the original with the removed channels masked to {twin['relative_l2']:.1e} "
             f"(relative L2, allowed {twin['tolerance']:.0e}; {twin['compared']} tensors on {validation['provider']}"
-            f"{', proved in float32' if validation['widened'] else ''})."
+            f"{', proved in float32' if validation['widened'] else ''}"
+            f"{', activations not rounded' if validation['unrounded'] else ''})."
         )
     ]
     if validation["unproved"]:

@@ -203,7 +203,7 @@ class _Writer:
     def _linear(self, node: NodeProto, site: Site, linear: Linear) -> None:
         operands = [self._operand(node, site, place, *operand) for place, operand in enumerate(linear.operands)]
         names = [node.input[place] for place in linear.others] + operands
-        chosen = [item for item in node.attribute if item.name != "channels_last"]
+        chosen = [item for item in node.attribute if item.name not in ("channels_last", "opset")]
         numbers = self.add(linear.operator, *names, more=chosen)
         if node.op_type in ("QLinearConv", "QGemm"):
             numbers = self._with_bias(numbers, node, site)

@@ -62,6 +62,8 @@ class Validation:
         that rounding alone moves beyond the tolerance.
     widened : bool
         Whether float32 copies were run, because onnxruntime cannot run the networks in their own type.
+    unrounded : bool
+        Whether activations were left as they are where the networks round them to integers; see `bypass`.
     """
 
     provider: str
@@ -70,6 +72,7 @@ class Validation:
     fidelity: tuple[Fidelity, ...]
     unproved: tuple[str, ...]
     widened: bool = False
+    unrounded: bool = False
 
 
 def _activity(twin: Twin, found: Outputs, kept: Kept, coupling: Coupling, active: NDArray[np.bool_]) -> None:
@@ -174,7 +177,8 @@ def validate(
     loose = set().union(*(names for _, names in verdicts))
     unproved = trial.idle(runs, plan) + tuple(name for name in trial.index.outputs if name in trial.lost | loose)
     fidelity = _fidelity(trial.real, runs.before, after)
-    return Validation(runs.provider, inputs, worst, fidelity, unproved, widened=trial.widened)
+    unrounded = bool(trial.twin.roundings)
+    return Validation(runs.provider, inputs, worst, fidelity, unproved, widened=trial.widened, unrounded=unrounded)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ _LINEAR = {
     "QLinearMatMul": Linear("MatMul", _TWO, (6, 7)),
     "QLinearMul": Linear("Mul", _TWO, (6, 7)),
     "QLinearSigmoid": Linear("Sigmoid", _ONE, (3, 4)),
+    "QLinearSoftmax": Linear("Softmax", _ONE, (3, 4)),
     "QLinearWhere": Linear("Where", ((1, 2, 3), (4, 5, 6)), (7, 8), (0,)),
 }
 
