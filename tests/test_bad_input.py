@@ -542,7 +542,7 @@ def test_nothing_to_prune(command: Command) -> None:
 
 
 @pytest.mark.parametrize(("name", "word"), [
-    ("ocr-ppocrv3_det_en_2023may", "onnxruntime"), ("quant-qonnx_TFC_2W2A", "onnxruntime")
+    ("ocr-ppocrv3_det_en_2023may", "onnxruntime")
 ])  # fmt: skip
 def test_files_that_onnxruntime_cannot_load(command: Command, name: str, word: str) -> None:
     path = DATA / f"{name}.onnx"

@@ -471,6 +471,15 @@ def test_pruned_from_end_to_end(identifier: str, method: str) -> None:
         assert list(getattr(result.model.graph, field)) == list(getattr(proto.graph, field))
 
 
+@pytest.mark.parametrize("operator", ["Quant", "BipolarQuant"])
+def test_networks_of_some_bits_are_pruned_though_onnxruntime_cannot_run_them(operator: str) -> None:
+    proto = _case(f"{operator}-per channel, onnx.brevitas")
+    result = onnxprune.prune(proto, ratio=0.3, best_effort=True)
+    validation = result.report["validation"]
+    assert validation["twin"]["passed"] and validation["unrounded"] and not validation["unproved"]
+    assert [node.op_type for node in result.model.graph.node] == [node.op_type for node in proto.graph.node]
+
+
 def test_quantised_inputs_are_drawn_over_their_range() -> None:
     net = Net(13)
     x = net.input(4, 64, kind=TensorProto.UINT8)

@@ -124,12 +124,11 @@ def _draw_statistics(network: Network) -> None:
 
 
 def _fit_statistics(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """Fit means and variances to second moments: networks with random weights hardly tell one picture from another."""
-    value = inputs[0]
-    power = value.square().mean(dim=[axis for axis in range(value.ndim) if axis != 1])
-    power.clamp_(min=0.1 * float(power.mean()) + 1e-6)
-    layer.running_mean = 0.1 * power.sqrt() * torch.randn_like(power)
-    layer.running_var = power * torch.empty_like(power).uniform_(0.5, 1.5)
+    """Draw means and variances around the size of all channels together; one by one, small differences would grow."""
+    width = inputs[0].shape[1]
+    power = float(inputs[0].square().mean()) + 1e-6
+    layer.running_mean = 0.1 * power**0.5 * torch.randn(width)
+    layer.running_var = power * torch.empty(width).uniform_(0.5, 1.5)
 
 
 def _disturb(name: str, parameter: nn.Parameter) -> None:

@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-__all__ = ["missing_shapes", "stand_in"]
+__all__ = ["OPSET", "missing_shapes", "stand_in"]
 
 Shape = tuple[int, ...]
 Numbers = tuple[int, ...]
 _Rule = Callable[[NodeProto, Sequence[Shape], Sequence[Numbers]], Sequence[Shape]]
+
+OPSET = 17
+"""Version of ONNX whose operators stand in for others."""
 
 _STANDARD = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 _SAME = "Trilu GridSample Pad GatherND"

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
-from onnxprune.graph.contributed import missing_shapes, stand_in
+from onnxprune.graph.contributed import OPSET, missing_shapes, stand_in
 from onnxprune.graph.evaluate import Evaluator
 from onnxprune.graph.found import COUNTS, found_shapes
 from onnxprune.graph.heads import infer_heads
@@ -79,12 +79,10 @@ def shape_of(kind: TypeProto) -> tuple[int, ...] | None:
     """Shape of a tensor type, None where a size is not a number."""
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
-    sizes = []
-    for dim in kind.tensor_type.shape.dim:
-        if not dim.HasField("dim_value"):
-            return None
-        sizes.append(dim.dim_value)
-    return tuple(sizes)
+    dims = kind.tensor_type.shape.dim
+    sizes = tuple([dim.dim_value for dim in dims])
+    # A size that is not a number reads as zero, which one that is a number hardly ever is.
+    return sizes if all(sizes) or all(dim.HasField("dim_value") for dim in dims) else None
 
 
 class Folder:
@@ -196,7 +194,7 @@ class Folder:
 
     def _infer_node(self, node: NodeProto) -> None:
         like = stand_in(node)
-        schema = self.index.schema(like)
+        schema = self.index.schema(node) if like is node else onnx.defs.get_schema(like.op_type, OPSET)
         names = [name for name in like.input if name]
         outer = any(True for _ in graphs_of(node))
         if schema is not None and not outer and all(name in self.shapes and name in self.types for name in names):

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
@@ -37,8 +37,7 @@ _DRAWING = frozenset(
 """Operators that may give something else on every run."""
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """Input number `input` of node number `node`."""
 
     node: int
@@ -85,11 +84,11 @@ def outer_reads(node: NodeProto) -> set[str]:
 
 def _biases(nodes: Iterable[NodeProto]) -> set[str]:
     """Names that are read by quantised operators alone, as numbers."""
-    numbers, others = set[str](), set[str]()
-    for node in nodes:
-        places = _NUMBERS.get(node.op_type, ())
-        for place, name in enumerate(node.input):
-            (numbers if place in places else others).add(name)
+    reads = [(_NUMBERS.get(node.op_type, ()), node) for node in nodes]
+    numbers = {node.input[place] for places, node in reads for place in places if place < len(node.input)}
+    if not numbers:
+        return numbers
+    others = {name for places, node in reads for place, name in enumerate(node.input) if place not in places}
     return numbers - others
 
 
@@ -132,8 +131,9 @@ class Index:
             for name in node.output:
                 if name:
                     self.producer[name] = number
-            for name in outer_reads(node):
-                self.captured[name].append(number)
+            if node.attribute:
+                for name in outer_reads(node):
+                    self.captured[name].append(number)
             if node.op_type == "Constant" and not node.domain:
                 self._add_constant(node)
         self.biases = _biases(self.nodes)

@@ -23,7 +23,8 @@ class Shapes:
     """Shapes and element types of all tensors of the main graph, known values, and which sizes are static.
 
     Sizes in `multiples` are not, but at other symbolic dimensions they are multiples of what they are here, as that of
-    an axis that lays a batch and heads over one another.
+    an axis that lays a batch and heads over one another. Those in `batches` grow as the batch does, and with nothing
+    else.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -31,12 +32,18 @@ class Shapes:
     known: dict[str, Known]
     static: dict[str, tuple[bool, ...]]
     multiples: dict[str, tuple[bool, ...]]
+    batches: dict[str, tuple[bool, ...]]
     inputs: dict[str, tuple[int, ...]]
     assumed: dict[str, tuple[int, ...]]
 
     def is_static(self, size: Size) -> bool:
         """Tell whether a size is the same whatever the inputs' symbolic dimensions are."""
         flags = self.static.get(size[0])
+        return flags is not None and size[1] < len(flags) and flags[size[1]]
+
+    def is_batch(self, size: Size) -> bool:
+        """Tell whether a size grows as the batch does, and with nothing else."""
+        flags = self.batches.get(size[0])
         return flags is not None and size[1] < len(flags) and flags[size[1]]
 
     def is_multiple(self, size: Size) -> bool:
@@ -198,7 +205,7 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
     shapes = folder.shapes
     if not symbolic and not folder.counted:
         static = {n: (True,) * len(s) for n, s in shapes.items()}
-        return Shapes(shapes, folder.types, folder.known, static, static, inputs, assumed)
+        return Shapes(shapes, folder.types, folder.known, static, static, {}, inputs, assumed)
     near, far = (
         _run(index, skeleton, _perturbed(index, inputs, step), claimed, count=count).shapes
         for step, count in zip(_STEPS, COUNTS[1:], strict=True)
@@ -207,7 +214,8 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
         name: _unmoved(shape, near.get(name), far.get(name), symbolic.get(name)) for name, shape in shapes.items()
     }
     multiples = {name: _growing(shape, near.get(name), far.get(name)) for name, shape in shapes.items()}
-    return Shapes(shapes, folder.types, folder.known, static, multiples, inputs, assumed)
+    batches = {name: _as_batch(shape, near.get(name), far.get(name)) for name, shape in shapes.items()}
+    return Shapes(shapes, folder.types, folder.known, static, multiples, batches, inputs, assumed)
 
 
 def _run(
@@ -227,21 +235,34 @@ def _run(
 # How far symbolic dimensions are moved to see which sizes follow them: sequences by more than the stride of most audio
 # networks, then by more than that of all.
 _STEPS = (1 << 10, 1 << 16)
+_BATCHES, _PICTURES = (3, 5), (2, 4)
 
 
 def _perturbed(index: Index, inputs: dict[str, tuple[int, ...]], step: int) -> dict[str, tuple[int, ...]]:
     """Other sizes for the symbolic dimensions: batch and pictures a few times as large, sequences longer by a step."""
-    times = 2 if step == _STEPS[0] else 4
+    place = _STEPS.index(step)
     other = {}
     for value in index.proto.graph.input:
         dims = _dims(value, index, inputs[value.name]) if value.name in inputs else None
         if dims is not None:
             sizes = enumerate(zip(inputs[value.name], dims, strict=True))
             other[value.name] = tuple(
-                size if isinstance(dim, int) else (size * times if axis == 0 or size >= 32 else size + step)
-                for axis, (size, dim) in sizes
+                size if isinstance(dim, int) else _moved(size, place, first=axis == 0) for axis, (size, dim) in sizes
             )
     return other
+
+
+def _moved(size: int, place: int, *, first: bool) -> int:
+    if first:
+        return size * _BATCHES[place]
+    return size * _PICTURES[place] if size >= 32 else size + _STEPS[place]
+
+
+def _as_batch(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None) -> tuple[bool, ...]:
+    """Tell which sizes grow with the batch alone."""
+    if near is None or far is None or not len(near) == len(far) == len(shape):
+        return (False,) * len(shape)
+    return tuple((b, c) == tuple(a * times for times in _BATCHES) for a, b, c in zip(shape, near, far, strict=True))
 
 
 def _growing(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None) -> tuple[bool, ...]:
@@ -261,7 +282,10 @@ def _unmoved(
 
     Far away, arithmetic may be too long to be followed; what is not known there says nothing.
     """
-    flags = (None if symbolic is None else _static_of(symbolic)) or (False,) * len(shape)
+    if shape == near and far in (shape, None):
+        return (True,) * len(shape)
+    flags = (None if symbolic is None else _static_of(symbolic)) or ()
+    flags = flags if len(flags) == len(shape) else (False,) * len(shape)
     if near is None or len(near) != len(shape):
         return flags
     beyond = far if far is not None and len(far) == len(shape) else shape

@@ -94,8 +94,15 @@ def _within(message: Any, label: str) -> Iterator[Holder]:
                 initializer = name == "initializer"
                 owner = f" of node '{label}'" if label and isinstance(message, onnx.AttributeProto) else ""
                 yield Holder(item, f"'{item.name or getattr(message, 'name', name)}'{owner}", initializer)
-            elif not (isinstance(item, onnx.AttributeProto) and item.type in _PLAIN_ATTRIBUTES):
+            elif not _is_plain(item):
                 yield from _within(item, label)
+
+
+def _is_plain(message: Any) -> bool:
+    """Tell of an attribute or a node whether no tensor lies in it."""
+    if isinstance(message, onnx.AttributeProto):
+        return message.type in _PLAIN_ATTRIBUTES
+    return isinstance(message, onnx.NodeProto) and all(item.type in _PLAIN_ATTRIBUTES for item in message.attribute)
 
 
 def is_repeated(value: Any) -> bool:
@@ -209,7 +216,7 @@ def clear(tensor: onnx.TensorProto, shape: tuple[int, ...]) -> None:
 
 def copy_message(source: Any, target: Any, put: Callable[[onnx.TensorProto, onnx.TensorProto, bool], None]) -> None:
     """Copy a message field by field, handing tensors to `put`, so that no payload is copied on the way."""
-    if isinstance(source, onnx.AttributeProto) and source.type in _PLAIN_ATTRIBUTES:
+    if _is_plain(source):
         target.CopyFrom(source)
         return
     nested = _NESTED[type(source)]

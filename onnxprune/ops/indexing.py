@@ -30,7 +30,9 @@ def _align(op: Op, places: Sequence[int], axes: Iterable[int]) -> None:
     """Keep all positions of the axes along which these inputs are not sure to be of one size."""
     for axis in axes:
         sizes = {op.shape(place)[axis] for place in places}
-        if len(sizes) > 1 or not all(op.is_static((op.node.input[place], axis)) for place in places):
+        found = [(op.node.input[place], axis) for place in places]
+        alike = all(map(op.is_static, found)) or all(map(op.is_batch, found))
+        if len(sizes) > 1 or not alike:
             for place in places:
                 op.hold(place, [axis])
 

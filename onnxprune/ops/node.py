@@ -42,7 +42,8 @@ class NodeView:
         self._shapes = shapes
         self._attributes = attributes(self.node)
         self._labels: dict[int, Labels] = {}
-        self._places = tuple(range(len(self.node.input)))
+        self._names: list[str] = list(self.node.input)
+        self._places = tuple(range(len(self._names)))
 
     def seen_as(self, *places: int) -> Self:
         """Return the same node as if it had only these inputs, in this order; what is said of one is said of both."""
@@ -56,14 +57,13 @@ class NodeView:
 
     def name_of(self, place: int) -> str:
         """Name of input `place`."""
-        name: str = self.node.input[self.place_of(place)]
-        return name
+        return self._names[self.place_of(place)]
 
     # ---- what the node is -------------------------------------------------------------------------------------------
 
     def has(self, place: int) -> bool:
         """Tell whether the optional input `place` is given."""
-        given = len(self.node.input)
+        given = len(self._names)
         return place < len(self._places) and self._places[place] < given and bool(self.name_of(place))
 
     def has_output(self, place: int) -> bool:
@@ -106,7 +106,8 @@ class NodeView:
 
     def axis_of(self, place: int, axis: int) -> int:
         """Return `axis` of input `place`, counted from the front."""
-        return axis % len(self.shape(place)) if self.shape(place) else 0
+        rank = len(self.shape(place))
+        return axis % rank if rank else 0
 
     @property
     def positions(self) -> Fixed:
@@ -116,6 +117,10 @@ class NodeView:
     def is_static(self, size: Size) -> bool:
         """Tell whether a tensor's size does not depend on the inputs' symbolic dimensions."""
         return self._shapes.is_static(size)
+
+    def is_batch(self, size: Size) -> bool:
+        """Tell whether a tensor's size grows as the batch does, and with nothing else."""
+        return self._shapes.is_batch(size)
 
     def is_zero(self, place: int) -> bool:
         """Tell whether an input is made of zeros, whatever goes into the network."""
@@ -143,7 +148,7 @@ class NodeView:
         """Labels of input `place`; a weight gets labels of its own for this use."""
         key = self.place_of(place)
         if key not in self._labels:
-            name = self.node.input[key]
+            name = self._names[key]
             if self._index.is_weight(name):
                 self._labels[key] = self._weight_labels(key)
             else:

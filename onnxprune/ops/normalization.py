@@ -170,7 +170,7 @@ def mean_variance(op: Op) -> Answer:
 def along_axis(op: Op) -> Answer:
     """LpNormalization: x / ‖x‖ along one axis, a sum to which a removed position adds nothing."""
     axis = op.axis_of(0, op.attribute("axis", -1))
-    array = op.axis(0, axis)
+    array = op.cut(0, axis)
     if array is not None:
         op.read_at(0, (axis,), array)
     return op.same()

@@ -122,30 +122,52 @@ class Op(NodeView):
         if array is not None:
             self.trace.set_role(array, role, self.number)
 
-    def cut(self, place: int, axis: int) -> Array | None:
-        """Labels of an axis that is cut or joined by positions; in a bundle the other axes go on varying.
+    def cut(self, place: int, axis: int, *, longest: int = 1) -> Array | None:
+        """Labels of an axis that is cut, or joined, by positions into parts of which `longest` is the longest.
 
-        Where positions within rows shall go, and these are such, all rows lose the same.
+        In a bundle the other axes go on varying, unless these are rows taken several at a time, such as heads. Where
+        positions within rows shall go, and these are such, all rows lose the same.
         """
         bundle = self.labels(place).bundle_at(axis)
-        within = self.trace.opened.inside_heads and bundle is not None and axis == bundle.axes[-1]
-        if bundle is not None and len(bundle.axes) > 1 and not within:
-            self.hold(place, [axis])
+        if bundle is not None and len(bundle.axes) > 1:
+            within = axis == bundle.axes[-1]
+            if not (within and self.trace.opened.inside_heads) and (within or longest < 2):
+                self.hold(place, [axis])
         return self.axis(place, axis)
 
     def rows(self, place: int, axis: int, parts: Sequence[Array]) -> list[Labels] | None:
         """Labels of parts of an input whose rows are taken by number; None where `axis` is not one of rows.
 
-        Equally many positions of each row of the bundle have to stay, so that no row goes.
+        Equally many positions of each row of the bundle have to stay, so that no row goes. Some rows of several, such
+        as heads, go as a whole instead, unless positions within them shall.
         """
         labels = self.labels(place)
         bundle = labels.bundle_at(axis)
         if bundle is None or len(bundle.axes) != 2 or bundle.axes[0] != axis or not all(map(len, parts)):
             return None
+        alone = all(len(part) == 1 or np.array_equal(np.sort(part), np.arange(len(bundle.array))) for part in parts)
+        if not alone and not self.trace.opened.inside_heads:
+            return None
         self.balance(bundle.array)
         taken = [bundle.array[numbers] for numbers in parts]
         own = [Bundle(bundle.axes, rows) if len(rows) > 1 else Bundle(bundle.axes[1:], rows[0]) for rows in taken]
         return [labels.replace(bundle, part) for part in own]
+
+    def join_rows(self, axis: int) -> Bundle | None:
+        """Labels of all inputs' rows joined along `axis`, where positions within rows shall go; None where they do not.
+
+        Equally many of each row stay, whichever input it comes from.
+        """
+        bundles = [self.labels(place).bundle_at(axis) for place in self.inputs]
+        found = [bundle for bundle in bundles if bundle is not None and len(bundle.axes) == 2]
+        alike = len(found) == len(bundles) and len({bundle.axes for bundle in found}) == 1
+        if not self.trace.opened.inside_heads or not alike or found[0].axes[0] != axis:
+            return None
+        array = np.concatenate([bundle.array for bundle in found])
+        self.balance(np.unique(array, axis=0))
+        for place in self.inputs:
+            self.drop(place, axis)
+        return Bundle(found[0].axes, array)
 
     def balance(self, array: Array) -> None:
         """Keep equally many positions of each row."""

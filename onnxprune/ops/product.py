@@ -199,8 +199,10 @@ class _Product:
     # ---- letters that stay ------------------------------------------------------------------------------------------
 
     def _mark_writers(self) -> None:
-        """Axes that a weight alone has are a layer's channels."""
+        """Axes that a weight alone has are a layer's channels, unless it is a list that nothing is summed over with."""
         for term in (term for term in self.terms if self.op.is_constant(term.place)):
+            if not any(self.sizes[letter] > 1 and letter not in self.result for letter in term.letters if letter):
+                continue
             for axis, letter in enumerate(term.letters):
                 bundle = self.op.labels(term.place).bundle_at(axis)
                 if bundle is not None and letter in self.result and len(self._sites(letter)) == 1:

@@ -20,9 +20,10 @@ def concat(op: Op) -> Answer:
     """y = x₁ ‖ x₂ ‖ … along `axis`: an offset; positions along the other axes meet."""
     shape = op.out_shape()
     axis = op.attribute("axis", 1) % len(shape)
+    rows = op.join_rows(axis)
     arrays: list[Array | None] = []
     for place in op.inputs:
-        arrays.append(op.cut(place, axis))
+        arrays.append(op.cut(place, axis, longest=shape[axis] // len(op.inputs)))
         op.drop(place, axis)
     rest = {other: other for other in range(len(shape)) if other != axis}
     joined = op.merge([(place, rest) for place in op.inputs], shape)
@@ -30,6 +31,8 @@ def concat(op: Op) -> Answer:
         for other in rest:
             met = [op.labels(place).bundle_at(other) for place in op.inputs]
             op.trace.lay_beside([bundle.array for bundle in met if bundle is not None])
+    if rows is not None:
+        return op.out(shape, (*joined.bundles, rows), joined.fixed)
     if all(array is None for array in arrays):
         return joined
     whole = [
@@ -54,7 +57,7 @@ def split(op: Op) -> Answer:
     rows = op.rows(0, axis, np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]))
     if rows is not None:
         return [op.out(shape, part.bundles, part.fixed) for shape, part in zip(shapes, rows, strict=True)]
-    array = op.cut(0, axis)
+    array = op.cut(0, axis, longest=max(sizes))
     base = _others(op, axis, op.shape(0))
     if array is None:
         return [op.out(shape, base.bundles, base.fixed) for shape in shapes]
@@ -132,11 +135,12 @@ def _cut(op: Op, cuts: dict[int, slice], order: list[int]) -> Answer:
     before: dict[int, Array] = {}
     own: tuple[Bundle, ...] = ()
     for axis in (axis for axis in cuts if axis not in whole):
-        rows = op.rows(0, axis, [np.arange(sizes[axis])[cuts[axis]]])
+        taken = np.arange(sizes[axis])[cuts[axis]]
+        rows = op.rows(0, axis, [taken])
         if rows is not None:
             op.relabel(0, rows[0])
             continue
-        array = op.cut(0, axis)
+        array = op.cut(0, axis, longest=len(taken))
         if array is None:
             continue
         if cuts[axis].step != 1 and parts != [axis]:
@@ -188,6 +192,8 @@ def gather(op: Op) -> Answer:
     if rows is not None:
         op.relabel(0, rows[0])
         return op.carry(0, places | ({axis: axis} if rows[0].bundle_at(axis) else {}))
+    if known is not None and grown == 1:
+        op.cut(0, axis, longest=wanted[0])
     bundle = op.labels(0).bundle_at(axis)
     spread = [place for place, size in enumerate(wanted) if size != 1]
     plain = known is not None and known.constant and not op.labels(1).bundles
@@ -229,11 +235,10 @@ def _padded(op: Op, pads: dict[int, tuple[int, int]], axes: list[int]) -> Answer
     for axis, (before, after) in pads.items():
         if before == after == 0:
             continue
-        bundle = op.labels(0).bundle_at(axis)
-        if bundle is None or not constant or len(bundle.axes) > 1 or min(before, after) < 0:
+        array = op.cut(0, axis)
+        if array is None or not constant or min(before, after) < 0:
             op.hold(0, [axis])
             continue
-        array = bundle.array
         op.drop(0, axis)
         added[axis] = op.generated(before), op.generated(after)
         own.append(Bundle((axis,), np.concatenate([added[axis][0], array, added[axis][1]])))

@@ -100,8 +100,15 @@ def _settle(op: Op, place: int, runs: list[_Run]) -> None:
                 kept = _varying(bundle, runs)
                 op.hold(place, [axis for axis in bundle.axes if axis != kept])
         inside = [bundle for bundle in op.labels(place).bundles if set(bundle.axes) & set(run.before)]
-        for bundle in sorted(inside, key=lambda item: (op.is_written(item.array), item.array.size))[:-1]:
+        for bundle in sorted(inside, key=lambda item: _worth(op, item, run))[:-1]:
             op.hold(place, bundle.axes, Purpose.CONFLICT)
+
+
+def _worth(op: Op, bundle: Bundle, run: _Run) -> tuple[bool, bool, int]:
+    """Which of several bundles in a run is to go on varying: a layer's channels first, heads before their features."""
+    written = op.is_written(bundle.array)
+    outermost = run.before[0] in bundle.axes and not op.trace.opened.inside_heads
+    return written, written and outermost, bundle.array.size
 
 
 def _keeps_rows(op: Op, bundle: Bundle, runs: list[_Run]) -> bool:
@@ -183,7 +190,7 @@ def expand(op: Op) -> Answer:
     for axis in grown:
         entry = axis - (len(after) - known.value.size)
         static = entry >= 0 and all(op.is_static(source) for source in known.sources[entry])
-        if static and op.can_generate(after[axis]):
+        if (static or op.is_batch((op.node.output[0], axis))) and op.can_generate(after[axis]):
             fresh.append(Bundle((axis,), op.generated(after[axis])))
     labels = op.out(after, carried.bundles + tuple(fresh), carried.fixed)
     # A one leaves the size of the input as it is.
@@ -199,19 +206,14 @@ def tile(op: Op) -> Answer:
         return op.unknown()
     repeats = known.value
     loose = [axis for axis, sizes in enumerate(known.sources) if not all(map(op.is_static, sizes))]
-    op.hold(0, loose, Purpose.RUNTIME)
-    op.hold(0, [a for a in range(len(before)) if repeats[a] > 1 and len(_axes_at(op, a)) > 1])
+    op.hold(0, [axis for axis in loose if repeats[axis] > 1 or not op.is_batch((op.node.output[0], axis))], Purpose.RUNTIME)
+    # All of a bundle is repeated as a whole along its outermost axis alone, as are rows of features by heads.
+    op.hold(0, [axis for bundle in op.labels(0).bundles for axis in bundle.axes[1:] if repeats[axis] > 1])
     bundles = []
     for bundle in op.labels(0).bundles:
-        if len(bundle.axes) == 1 and repeats[bundle.axes[0]] > 1:
-            bundle = Bundle(bundle.axes, np.tile(bundle.array, int(repeats[bundle.axes[0]])))
-        bundles.append(bundle)
+        times = (int(repeats[bundle.axes[0]]),) + (1,) * (len(bundle.axes) - 1)
+        bundles.append(Bundle(bundle.axes, np.tile(bundle.array, times)))
     return op.out(after, bundles, op.fixed(0))
-
-
-def _axes_at(op: Op, axis: int) -> tuple[int, ...]:
-    bundle = op.labels(0).bundle_at(axis)
-    return () if bundle is None else bundle.axes
 
 
 def sizes_only(op: Op) -> Answer:

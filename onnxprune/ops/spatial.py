@@ -89,7 +89,10 @@ def _reduce(op: Op, *, contracts: bool) -> Labels:
         return op.unknown()
     for axis in axes:
         bundle = op.labels(0).bundle_at(axis)
-        if contracts and bundle is not None and len(bundle.axes) == 1:
+        if contracts and bundle is not None and set(bundle.axes) <= set(axes):
+            op.read_at(0, bundle.axes, bundle.array)
+            op.drop(0, axis)
+        elif contracts and op.cut(0, axis) is not None:
             op.read(0, axis)
         else:
             op.hold(0, [axis], Purpose.MIXED)

@@ -2,6 +2,7 @@
 
 from cases import (
     attention,
+    blocks,
     convolution,
     deformable,
     drawing,
@@ -22,12 +23,14 @@ from cases import (
     shape,
     signal,
     spatial,
+    transformers,
 )
 
 __all__ = ["CASES"]
 
 CASES = (
     *attention.CASES,
+    *blocks.CASES,
     *convolution.CASES,
     *deformable.CASES,
     *drawing.CASES,
@@ -47,5 +50,6 @@ CASES = (
     *shape.CASES,
     *signal.CASES,
     *spatial.CASES,
+    *transformers.CASES,
     *networks.CASES,
 )

@@ -85,10 +85,10 @@ def _cumulated(axis: int) -> Callable[[], ModelProto]:
 
 
 def _resize(
-    opset: int, *, by: str, mode: str = "nearest", read: int = 6, named: list[int] | None = None
+    opset: int, *, by: str, mode: str = "nearest", read: int = 6, named: list[int] | None = None, **other: Any
 ) -> Callable[[], ModelProto]:
     def middle(net: Net, x: str) -> str:
-        more = {} if named is None else {"axes": named}
+        more = other if named is None else {"axes": named, **other}
         scales = net.constant([1, 1, 2, 2] if named is None else [2, 2], np.float32)
         if opset == 10:
             return net.add("Resize", x, scales, mode=mode)
@@ -119,6 +119,20 @@ def _upsample(opset: int) -> Callable[[], ModelProto]:
         return net.add("Upsample", x, net.constant([1, 1, 2, 2], np.float32), mode="linear")
 
     return chain(middle, opset=opset)
+
+
+def _resized_in_shape(policy: str, *, axes: list[int] | None = None) -> Callable[[], ModelProto]:
+    """Sizes that bound the result, whose proportions stay."""
+
+    def make() -> ModelProto:
+        net = Net(18)
+        hidden = net.conv(net.input(2, 3, 6, 6), 6, 3)
+        sizes = net.constant([2, 6, 7, 9] if axes is None else [7, 8])
+        named = {} if axes is None else {"axes": axes}
+        made = net.add("Resize", hidden, "", "", sizes, keep_aspect_ratio_policy=policy, **named)
+        return net.done(net.conv(made, 4, 6))
+
+    return make
 
 
 def _resized_channels(scale: float, **more: Any) -> Callable[[], ModelProto]:
@@ -258,6 +272,9 @@ CASES: tuple[Case, ...] = (
     Case(row("Resize"), "sizes from the picture", _resize(13, by="shape", mode="linear"), (6,)),
     Case(row("Resize"), "scales of named axes", _resize(18, by="scales", named=[2, 3]), (6,)),
     Case(row("Resize"), "sizes of named axes", _resize(18, by="sizes", named=[2, 3]), (6,)),
+    Case(row("Resize"), "not larger than sizes", _resized_in_shape("not_larger"), (6,)),
+    Case(row("Resize"), "not smaller than sizes of named axes", _resized_in_shape("not_smaller", axes=[2, 3]), (6,)),
+    Case(row("Resize"), "antialiased", _resize(18, by="scales", mode="linear", antialias=1), (6,)),
     Case(row("Resize"), "scales near one", _resized_channels(1.05), (), (("POSITION", 6),)),
     Case(
         row("Resize"),
