@@ -2,8 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx.shape_inference
@@ -16,6 +17,7 @@ from onnxprune.coupling.costs import MEASURES, measure
 from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
+from onnxprune.graph.precision import has_other_floats, widen
 from onnxprune.graph.prepare import Prepared, prepare
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.shapes import Shapes, infer_shapes
@@ -143,9 +145,17 @@ def _runs(model: Model, options: Options) -> bool:
     """Tell whether onnxruntime can run a network, which is used up, on some random inputs."""
     index = Index(model.proto)
     shapes = infer_shapes(index, model.skeleton(), options.input_shapes)
+    weights = model.detach()
+    if _runs_on(model, weights, index, shapes):
+        return True
+    return has_other_floats(model.proto) and _runs_on(model, widen(model, weights), index, shapes)
+
+
+def _runs_on(model: Model, weights: Mapping[str, NDArray[Any]], index: Index, shapes: Shapes) -> bool:
     try:
-        session = open_session(model, (CPU,), model.detach())
-    except ModelError:
+        session = open_session(model, (CPU,), weights)
+    except ModelError as error:
+        _log.debug("cannot load with all branches open: %s", error)
         return False
     rng = np.random.default_rng(0)
     for sizes in shape_attempts(index, shapes):

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from doors import Command, convolutional, perceptron
-from forms import chosen, copy, outlined, two_branches
+from forms import chosen, copy, other_floats, outlined, two_branches
 from net import FLOAT, Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -417,13 +417,27 @@ def test_computed_weights_of_other_types(kind: int) -> None:
     net = Net(17)
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     x = net.input(5, 8, kind=kind)
-    weight = net.constant(net.rng.standard_normal((8, 6)), dtype)
+    weight = net.constant(net.rng.standard_normal((8, 200)), dtype)
     centred = net.add("Sub", weight, net.add("ReduceMean", weight, axes=[0]))
     hidden = net.add("Relu", net.add("MatMul", x, centred))
-    proto = net.done(net.add("MatMul", hidden, net.constant(net.rng.standard_normal((6, 4)), dtype)))
+    proto = net.done(net.add("MatMul", hidden, net.constant(net.rng.standard_normal((200, 4)), dtype)))
     model = io.from_proto(proto)
     assert prepare(model).weights == 1
     assert {tensor.data_type for tensor in model.proto.graph.initializer} == {kind}
+
+
+@pytest.mark.parametrize("make", [_standardised, _spectral])
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_a_network_of_another_type_whose_weights_are_computed(make: Callable[[Net, int, int], str], kind: int) -> None:
+    proto = other_floats(_computed(make, made=40), kind)
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "value_float":
+                value = np.asarray(attribute.f, helper.tensor_dtype_to_np_dtype(kind))
+                attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(value)))
+    result = onnxprune.prune(proto, ratio=0.4)
+    assert result.report["made_plain"]["weights"] == 2 and result.report["validation"]["twin"]["passed"]
+    assert not result.report["validation"]["unproved"]
 
 
 # ---- the proof of it ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from net import Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+import onnxprune
 from onnxprune.analysis import Analysis, analyse
 from onnxprune.calibrate.feeds import random_feeds, shape_attempts
 from onnxprune.errors import ModelError, RefusedError
@@ -185,3 +186,16 @@ def test_half_precision_has_its_own_tolerance() -> None:
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     result = _validated(helper.make_model(proto.graph, opset_imports=proto.opset_import, ir_version=8))
     assert result.twin.passed and result.twin.tolerance == 5e-3
+
+
+def test_an_edge_that_is_read_along_two_axes() -> None:
+    """The index may be of the very protobuf that becomes the twin."""
+    net = Net()
+    x = net.input(2, 8)
+    first, second = (net.add("Relu", net.gemm(x, 6, 8)) for _ in range(2))
+    outer = net.add(
+        "MatMul", net.add("Unsqueeze", first, net.constant([2])), net.add("Unsqueeze", second, net.constant([1]))
+    )
+    summed = net.add("ReduceSum", outer, net.constant([1, 2]), keepdims=0)
+    result = onnxprune.prune(net.done(net.add("Add", summed, summed)), ratio=0.4, best_effort=True)
+    assert result.report["validation"]["twin"]["passed"] and len(result.report["groups"]) == 2

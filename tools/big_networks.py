@@ -179,7 +179,7 @@ class Decoder:
 
     def _scalar(self, to: Writer, name: str, value: float) -> str:
         if all(tensor.name != name for tensor in to.initializers[:20]):
-            to.initializers.insert(0, numpy_helper.from_array(np.float32(value), name))
+            to.initializers.insert(0, numpy_helper.from_array(np.asarray(value, np.float32), name))
         return name
 
 

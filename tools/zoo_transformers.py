@@ -232,7 +232,6 @@ def _wav2vec2() -> zoo.Network:
     layers = {"conv_dim": (32, 32, 32), "conv_stride": (5, 4, 2), "conv_kernel": (10, 8, 4)}
     config = t.Wav2Vec2Config(
         vocab_size=32,
-        num_feat_extract_layers=3,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
         attn_implementation="eager",

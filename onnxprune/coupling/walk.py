@@ -7,7 +7,7 @@ import numpy as np
 from onnx import NodeProto
 
 from onnxprune.graph.fold import Size
-from onnxprune.graph.index import Index, graphs_of, node_site
+from onnxprune.graph.index import Index, graphs_of, node_site, outer_reads
 from onnxprune.graph.shapes import Shapes
 from onnxprune.ops import find_rule
 from onnxprune.ops.labels import Fixed, Labels, Purpose
@@ -80,13 +80,12 @@ class _Walk:
         """Keep everything that a node touches."""
         node = self.index.nodes[number]
         op = Op(number, self.index, self.shapes, self.trace)
-        inner = [name for name, nodes in self.index.captured.items() if number in nodes]
+        inner = [name for name in sorted(outer_reads(node)) if name in self.trace.labels]
         for place in op.inputs:
             if self._has_labels(node.input[place]):
                 self.trace.pin_all(op.labels(place), purpose, op.site)
         for name in inner:
-            if name in self.trace.labels:
-                self.trace.pin_all(self.trace.labels[name], purpose, op.site)
+            self.trace.pin_all(self.trace.labels[name], purpose, op.site)
         self._fix(node.output, purpose, op.site)
 
     def _pin_outputs(self) -> None:
@@ -96,9 +95,10 @@ class _Walk:
 
     def _pin_weights(self) -> None:
         """Keep a weight whole that subgraphs read too, or that is handed out: a smaller copy would only add to it."""
+        outputs = set(self.index.outputs)
         for block in self.trace.blocks:
             name = "" if block.use is None else block.use.tensor
-            given, read = name in self.index.outputs, self.index.captured.get(name)
+            given, read = name in outputs, self.index.captured.get(name)
             if (given or read) and not self.is_uniform(name):
                 site = name if given or not read else node_site(self.index.nodes[read[0]])
                 purpose = Purpose.GRAPH_OUTPUT if given else Purpose.SUBGRAPH

@@ -141,7 +141,29 @@ _CONTRIBUTED: Mapping[str, _Rule] = {
     "UnfoldTensor": _windows,
     "CDist": _pairs,
 }
-_RULES = {("com.microsoft", name): rule for name, rule in _CONTRIBUTED.items()} | {("", "MaxUnpool"): _told}
+
+
+def _same(node: NodeProto, shapes: Sequence[Shape], values: Sequence[Numbers]) -> list[Shape]:
+    return [shapes[0]]
+
+
+def _masked(node: NodeProto, shapes: Sequence[Shape], values: Sequence[Numbers]) -> list[Shape]:
+    """Dropout, whose mask onnx forgets before opset 10."""
+    return [shapes[0], shapes[0]]
+
+
+def _cropped(node: NodeProto, shapes: Sequence[Shape], values: Sequence[Numbers]) -> list[Shape]:
+    """Borders are left, top, right, bottom."""
+    found = {item.name: list(item.ints) for item in node.attribute}
+    left, top, right, bottom = found.get("border", [0] * 4)
+    height, width = found.get("scale", [shapes[0][2] - top - bottom, shapes[0][3] - left - right])
+    return [(*shapes[0][:2], height, width)]
+
+
+_STANDING = {"MaxUnpool": _told, "Dropout": _masked, "Crop": _cropped}
+_STANDING |= dict.fromkeys(("Affine", "ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh"), _same)
+_RULES = {("com.microsoft", name): rule for name, rule in _CONTRIBUTED.items()}
+_RULES |= {("", name): rule for name, rule in _STANDING.items()}
 
 
 def missing_shapes(

@@ -20,7 +20,9 @@ from onnxprune.graph.shapes import infer_shapes
 __all__ = ["Hoisted", "hoist", "is_worth_hoisting", "lower"]
 
 _BRANCHES = ("then_branch", "else_branch")
-_LAYERS = frozenset(["Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"])
+# What the names of operators that read weights have in them, those of quantised and fused ones too.
+_LAYERS = ("Attention", "Conv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
+_WHERE = 9  # the first operator set that has it
 _CHOSEN = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
 
 Home = tuple[int, int]
@@ -97,7 +99,11 @@ def _is_worth_it(node: NodeProto) -> bool:
     if node.op_type != "If" or node.domain:
         return False
     sparse = any(graph.sparse_initializer for graph in graphs_of(node))
-    return not sparse and any(inner.op_type in _LAYERS for graph in graphs_of(node) for inner in _all_nodes(graph))
+    return not sparse and any(_is_layer(inner) for graph in graphs_of(node) for inner in _all_nodes(graph))
+
+
+def _is_layer(node: NodeProto) -> bool:
+    return any(part in node.op_type for part in _LAYERS)
 
 
 def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -202,6 +208,8 @@ def _choice(node: NodeProto, name: str, first: ValueInfoProto, second: ValueInfo
 def _choose_by_where(model: Model, opened: list[_Open], given: dict[str, tuple[int, ...]] | None) -> None:
     """Let Where choose between floats of one shape: channels can be followed through it."""
     index = Index(model.proto)
+    if index.opsets.get("", 1) < _WHERE:
+        return
     shapes = infer_shapes(index, model.skeleton(), given)
     for item in opened:
         condition = item.node.input[0]
@@ -274,7 +282,8 @@ def _put_back(
             _declare(branch, value, name)
         _rename_all(branch, opened.tensors)
         for inner in branch.node:
-            inner.name = opened.nodes.get(inner.name, inner.name)
+            if inner.name in opened.nodes:
+                inner.name = opened.nodes[inner.name]
     rest: list[tuple[NodeProto, Home | None]] = []
     for node, home in nodes:
         if node.output and node.output[0] in choices:

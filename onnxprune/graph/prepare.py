@@ -5,7 +5,7 @@ plain, nothing is touched.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onnxprune.graph.branches import take_branches
 from onnxprune.graph.hoist import Hoisted, hoist, is_worth_hoisting
@@ -82,8 +82,8 @@ def prepare(
     branches = take_branches(model, given)
     hoisted = _laid_open(model, given, can_open)
     weights = fold_weights(model)
-    dropped = before - sum(weights_of(model.proto))
-    return Prepared(functions, branches, weights, respelled, sparse, hoisted, dropped)
+    done = Prepared(functions, branches, weights, respelled, sparse, hoisted)
+    return replace(done, dropped=before - sum(weights_of(model.proto))) if done else done
 
 
 def _laid_open(model: Model, given: dict[str, tuple[int, ...]] | None, can_open: Callable[[Model], bool]) -> Hoisted:

@@ -61,7 +61,7 @@ def sort_nodes(graph: GraphProto) -> bool:
     """Put each node behind those whose outputs it reads, in place, here and in subgraphs; returns whether any moved."""
     changed = sum(sort_nodes(inner) for node in graph.node for inner in graphs_of(node)) > 0
     producer = {name: number for number, node in enumerate(graph.node) for name in node.output if name}
-    reads = [{producer[n] for n in {*node.input, *outer_reads(node)} if n in producer} for node in graph.node]
+    reads = [_reads(node, producer) for node in graph.node]
     if all(max(numbers, default=-1) < number for number, numbers in enumerate(reads)):
         return changed
     sorter = TopologicalSorter({number: numbers - {number} for number, numbers in enumerate(reads)})
@@ -78,6 +78,12 @@ def sort_nodes(graph: GraphProto) -> bool:
     del graph.node[:]
     graph.node.extend(nodes)
     return True
+
+
+def _reads(node: NodeProto, producer: dict[str, int]) -> set[int]:
+    """Numbers of the nodes whose outputs a node or its subgraphs read."""
+    names = {*node.input, *outer_reads(node)} if node.attribute else set(node.input)
+    return {producer[name] for name in names if name in producer}
 
 
 def _respell_lists(graph: GraphProto) -> bool:

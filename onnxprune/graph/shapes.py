@@ -6,6 +6,7 @@ numbers, and from folding shape arithmetic where it stops. A second run at other
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import onnx
 from onnx import ModelProto, TypeProto, ValueInfoProto
@@ -200,22 +201,33 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
     del skeleton.graph.value_info[:]
     for domain in {node.domain for node in index.nodes} - set(index.opsets):
         skeleton.opset_import.add(domain=domain, version=1)
-    symbolic = _infer(skeleton) if assumed or given else {}
+    declared = [(value, _copy_of(value)) for value in (*skeleton.graph.input, *skeleton.graph.output)]
     folder = _run(index, skeleton, inputs, claimed)
     shapes = folder.shapes
-    if not symbolic and not folder.counted:
+    if not (assumed or given or folder.counted):
         static = {n: (True,) * len(s) for n, s in shapes.items()}
         return Shapes(shapes, folder.types, folder.known, static, static, {}, inputs, assumed)
     near, far = (
         _run(index, skeleton, _perturbed(index, inputs, step), claimed, count=count).shapes
         for step, count in zip(_STEPS, COUNTS[1:], strict=True)
     )
+    symbolic: dict[str, TypeProto] = {}
+    if (assumed or given) and not all(len(shape) == len(near.get(name, [])) for name, shape in shapes.items() if shape):
+        for value, before in declared:
+            value.CopyFrom(before)
+        symbolic = _infer(skeleton)
     static = {
         name: _unmoved(shape, near.get(name), far.get(name), symbolic.get(name)) for name, shape in shapes.items()
     }
     multiples = {name: _growing(shape, near.get(name), far.get(name)) for name, shape in shapes.items()}
     batches = {name: _as_batch(shape, near.get(name), far.get(name)) for name, shape in shapes.items()}
     return Shapes(shapes, folder.types, folder.known, static, multiples, batches, inputs, assumed)
+
+
+def _copy_of(value: ValueInfoProto) -> ValueInfoProto:
+    copy = ValueInfoProto()
+    copy.CopyFrom(value)
+    return copy
 
 
 def _run(
@@ -236,6 +248,8 @@ def _run(
 # networks, then by more than that of all.
 _STEPS = (1 << 10, 1 << 16)
 _BATCHES, _PICTURES = (3, 5), (2, 4)
+# Shapes that are remembered: those of a network's tensors are few.
+_REPEATED = 4096
 
 
 def _perturbed(index: Index, inputs: dict[str, tuple[int, ...]], step: int) -> dict[str, tuple[int, ...]]:
@@ -258,6 +272,7 @@ def _moved(size: int, place: int, *, first: bool) -> int:
     return size * _PICTURES[place] if size >= 32 else size + _STEPS[place]
 
 
+@lru_cache(_REPEATED)
 def _as_batch(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None) -> tuple[bool, ...]:
     """Tell which sizes grow with the batch alone."""
     if near is None or far is None or not len(near) == len(far) == len(shape):
@@ -265,6 +280,7 @@ def _as_batch(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[i
     return tuple((b, c) == tuple(a * times for times in _BATCHES) for a, b, c in zip(shape, near, far, strict=True))
 
 
+@lru_cache(_REPEATED)
 def _growing(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[int, ...] | None) -> tuple[bool, ...]:
     """Tell which sizes are multiples of what they are here, at other inputs too."""
     if near is None or far is None or not len(near) == len(far) == len(shape):

@@ -23,7 +23,7 @@ LIMITS = Limits(weights=1 << 28, nodes=4096)
 """What one session may have: external weights that are in memory together, and nodes."""
 
 # Nodes up to which onnxruntime looks for tensors that can share memory, which takes it quadratic time.
-_FEW = 1024
+_FEW = 512
 
 
 class StagedSession:

@@ -39,7 +39,7 @@ def find_unread(model: ModelProto, lost: Iterable[str]) -> Unread:
     readers.update(name for node in graph.node for name in outer_reads(node))
     producer = {name: number for number, node in enumerate(graph.node) for name in node.output if name}
     free = set(lost)
-    pending, dead, stored = list(free), set[int](), set[str]()
+    pending, dead, candidates = list(free), set[int](), set(free)
     while pending:
         number = producer.get(pending.pop())
         if number is None or number in dead:
@@ -52,8 +52,9 @@ def find_unread(model: ModelProto, lost: Iterable[str]) -> Unread:
             readers[name] -= 1
             if not readers[name]:
                 pending.append(name)
-                stored.add(name)
-    return Unread(frozenset(dead), frozenset(stored.intersection(item.name for item in graph.initializer)))
+                candidates.add(name)
+    stored = {item.name for item in graph.initializer} & candidates
+    return Unread(frozenset(dead), frozenset(name for name in stored if not readers[name]))
 
 
 def drop_unread(model: ModelProto, lost: Iterable[str]) -> None:

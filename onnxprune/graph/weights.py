@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
@@ -67,6 +68,8 @@ def fold_weights(model: Model) -> int:
     int
         How many weights are stored now.
     """
+    if not _computes_from_stored(model.proto.graph):
+        return 0
     index = Index(model.proto)
     cones = [cone for name in _targets(index) if (cone := _cone(index, name)) is not None]
     folded, room = list[str](), RESIDENT
@@ -77,6 +80,13 @@ def fold_weights(model: Model) -> int:
     if folded:
         drop_unread(model.proto, folded)
     return len(folded)
+
+
+def _computes_from_stored(graph: GraphProto) -> bool:
+    """Tell whether any node reads stored tensors alone, without the index that finds out what follows from that."""
+    stored = {tensor.name for tensor in graph.initializer}
+    stored.update(name for node in graph.node if node.op_type == "Constant" for name in node.output)
+    return any(node.input and stored.issuperset(filter(None, node.input)) for node in graph.node)
 
 
 @dataclass(frozen=True)
@@ -184,18 +194,22 @@ class _Part:
     def values(self) -> dict[str, NDArray[Any]]:
         """Compute the weights, in float32 where onnxruntime cannot do it in their own type."""
         try:
-            return self._run(self._network())
+            part = self._network()
+            return self._run(part, part.detach())
         except ModelError:
             if not has_other_floats(self._network().proto):
                 raise
-        kinds = {helper.tensor_dtype_to_np_dtype(tensor.data_type) for tensor in self.stored.values()}
-        kinds -= {kind for kind in kinds if kind.kind in "iub"}
-        if len(kinds) != 1:
-            raise ModelError("weights of several types are computed from one another")
-        part = self._network()
-        widen(part)
-        kind = kinds.pop()
-        return {name: value.astype(kind) for name, value in self._run(part).items()}
+        part, kinds = self._network(), self._kinds()
+        values = self._run(part, widen(part))
+        return {name: value.astype(helper.tensor_dtype_to_np_dtype(kinds[name])) for name, value in values.items()}
+
+    def _kinds(self) -> dict[str, int]:
+        """Element types of the weights."""
+        inferred = onnx.shape_inference.infer_shapes(self._network().skeleton())
+        kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.output}
+        if not _FLOATS.issuperset(kinds.values()):
+            raise ModelError("the type of a computed weight is not known")
+        return kinds
 
     def _network(self) -> Model:
         proto = ModelProto(ir_version=max(self.model.proto.ir_version, 4))
@@ -208,8 +222,7 @@ class _Part:
         proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in self.targets)
         return replace(self.model, proto=proto)
 
-    def _run(self, part: Model) -> dict[str, NDArray[Any]]:
-        weights = part.detach()
+    def _run(self, part: Model, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         session = Session(part.proto.SerializeToString(), (CPU,), part.folder if part.data_files else None, weights)
         return session.run({})
 

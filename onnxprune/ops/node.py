@@ -57,7 +57,7 @@ class NodeView:
 
     def name_of(self, place: int) -> str:
         """Name of input `place`."""
-        return self._names[self.place_of(place)]
+        return self._names[self._places[place] if place < len(self._places) else place]
 
     # ---- what the node is -------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class NodeView:
 
     def labels(self, place: int) -> Labels:
         """Labels of input `place`; a weight gets labels of its own for this use."""
-        key = self.place_of(place)
+        key = self._places[place] if place < len(self._places) else place
         if key not in self._labels:
             name = self._names[key]
             if self._index.is_weight(name):

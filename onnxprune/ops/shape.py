@@ -201,12 +201,13 @@ def expand(op: Op) -> Answer:
 def tile(op: Op) -> Answer:
     """x repeated along its axes."""
     known = op.known(1, partly=True)
-    before, after = op.shape(0), op.out_shape()
+    after = op.out_shape()
     if known is None or op.version < 6:
         return op.unknown()
     repeats = known.value
     loose = [axis for axis, sizes in enumerate(known.sources) if not all(map(op.is_static, sizes))]
-    op.hold(0, [axis for axis in loose if repeats[axis] > 1 or not op.is_batch((op.node.output[0], axis))], Purpose.RUNTIME)
+    heads = [axis for axis in loose if repeats[axis] == 1 and op.is_batch((op.node.output[0], axis))]
+    op.hold(0, [axis for axis in loose if axis not in heads], Purpose.RUNTIME)
     # All of a bundle is repeated as a whole along its outermost axis alone, as are rows of features by heads.
     op.hold(0, [axis for bundle in op.labels(0).bundles for axis in bundle.axes[1:] if repeats[axis] > 1])
     bundles = []

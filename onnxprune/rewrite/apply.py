@@ -43,7 +43,7 @@ class _Editor:
         self._become_gathers()
         self._keep_means()
         self._describe()
-        drop_dead(self.model.proto, self.index, before)
+        drop_dead(self.model.proto, before)
         self._freeze_shapes()
 
     # ---- weights ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,10 @@ __all__ = ["behind", "cut", "foreign_nodes"]
 
 _COMPARED = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
+_ALSO_KNOWN = """SimplifiedLayerNormalization LayerNormalization Upsample Scatter Affine Crop ImageScaler
+    ParametricSoftplus Scale ScaledTanh"""
+_CONTRIBUTED = frozenset(_ALSO_KNOWN.split())
+
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 _KNOWN_DOMAINS = frozenset(
@@ -46,8 +50,8 @@ def foreign_nodes(index: Index) -> frozenset[int]:
 
 
 def _is_contributed(operator: str) -> bool:
-    """Operators that onnxruntime knows in the standard domain though ONNX does not define them."""
-    return operator in {"SimplifiedLayerNormalization", "LayerNormalization", "Upsample", "Scatter"}
+    """Operators that onnxruntime knows in the standard domain though ONNX does not define them, or did so once."""
+    return operator in _CONTRIBUTED
 
 
 def _is_batch_first(node: NodeProto) -> bool:

@@ -210,8 +210,12 @@ def build_twin(
         graph.input.append(helper.make_tensor_value_info(found.share, TensorProto.FLOAT, []))
     roundings = NOTHING if rounded else find_roundings(index, shapes)
     telling = _telling(index, coupling, reads)
-    for number, read in enumerate(reads):
-        mask, kind = _mask_of(f"{_PREFIX}{number}", read, index, shapes, roundings, scaled=scaled)
+    # Before any edge is masked: the index may be of this very protobuf, and an edge be read twice.
+    named = [
+        _mask_of(f"{_PREFIX}{number}", read, index, shapes, roundings, scaled=scaled)
+        for number, read in enumerate(reads)
+    ]
+    for number, (read, (mask, kind)) in enumerate(zip(reads, named, strict=True)):
         mask = mask if number in telling else replace(mask, activity="")
         nodes, result = _mask_edge(mask, graph.node[read.node].input[read.input], kind, index.opsets.get("", 1))
         before[read.node] += nodes

@@ -185,6 +185,7 @@ _BROADCAST = (
     Case(row("Mod"), "floating", chain(_mod), (6,)),
     Case(row("Where"), "weight per channel", chain(_where), (6,)),
     Case(row("Dropout"), "mask", chain(_dropout_mask), (6,)),
+    Case(row("Dropout"), "mask that nobody reads", chain(lambda n, x: n.many("Dropout", 2, x)[0], opset=7), (6,)),
     *(_by_axis(name) for name in ("Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor")),
 )
 
