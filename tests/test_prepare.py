@@ -315,6 +315,47 @@ def test_a_branch_that_cannot_run_stays_closed() -> None:
     assert "read by a subgraph" in {item["purpose"] for item in onnxprune.inspect(proto)["pinned"]}
 
 
+# ---- views by strides -----------------------------------------------------------------------------------------------
+
+
+def _strided(order: NDArray[np.int64]) -> ModelProto:
+    """A mean over positions, flattened and looked up by numbers b · 8 + c, as torch.export writes a view by strides."""
+    net = Net()
+    x = net.input("n", 3, 4, 4)
+    mean = net.add("ReduceMean", net.add("Relu", net.conv(x, 8, 3)), axes=[2, 3], keepdims=1)
+    batch = net.add("Squeeze", net.add("Shape", x, start=0, end=1))
+    rows = net.add("Mul", net.add("Range", net.constant(0), batch, net.constant(1)), net.constant(8))
+    numbers = net.add(
+        "Add", net.add("Unsqueeze", rows, net.constant([1, 2, 3])), net.constant(order.reshape(1, 8, 1, 1))
+    )
+    flat = net.add("Reshape", mean, net.constant([-1]))
+    return net.done(net.gemm(net.add("Flatten", net.add("Gather", flat, numbers, axis=0)), 2, 8))
+
+
+def test_what_is_taken_in_order_is_a_view() -> None:
+    proto = _strided(np.arange(8))
+    made = plain(proto)
+    assert [node.op_type for node in made.graph.node] == [
+        "Conv",
+        "Relu",
+        "ReduceMean",
+        "Reshape",
+        "Reshape",
+        "Flatten",
+        "Gemm",
+    ]
+    assert sizes(proto) == [8]
+    assert onnxprune.prune(proto, ratio=0.48).report["validation"]["twin"]["passed"]
+
+
+@pytest.mark.parametrize("order", [np.arange(8)[::-1], np.zeros(8, dtype=np.int64)])
+def test_what_is_taken_in_another_order_is_none(order: NDArray[np.int64]) -> None:
+    proto = _strided(order)
+    model = io.from_proto(proto)
+    assert not prepare(model) and model.proto == proto
+    assert sizes(proto) == []
+
+
 # ---- weights that are computed --------------------------------------------------------------------------------------
 
 
@@ -367,6 +408,19 @@ def test_weights_are_computed_once(make: Callable[[Net, int, int], str]) -> None
     assert sizes(proto) == [12, 12]
     result = onnxprune.prune(proto, ratio=0.4)
     assert result.report["made_plain"]["weights"] == 2 and abs(result.report["achieved"]["params"] - 0.4) <= 0.01
+
+
+def test_numbers_are_put_into_a_bias_once() -> None:
+    """As where the bias of keys stays zero: a third of one for all three is set."""
+    net = Net(17)
+    hidden = net.dense(net.input("n", 3), 12, 3)
+    places = net.constant(np.arange(4, 8)[:, None])
+    zeros = net.add("Expand", net.constant(0.0, np.float32), net.constant([4]))
+    bias = net.add("ScatterND", net.weight(12), places, zeros)
+    proto = net.done(net.dense(net.add("Tanh", net.add("Add", bias, hidden)), 2, 12))
+    made = plain(proto, weights=1)
+    assert [node.op_type for node in made.graph.node] == ["MatMul", "Add", "Tanh", "MatMul"]
+    assert sizes(proto) == [12]
 
 
 def _scaled(net: Net, made: int, read: int) -> str:

@@ -12,6 +12,7 @@ from onnxprune.graph.hoist import Hoisted, hoist, is_worth_hoisting
 from onnxprune.graph.index import weights_of
 from onnxprune.graph.inline import inline_functions
 from onnxprune.graph.model import Model
+from onnxprune.graph.ordered import reshape_ordered
 from onnxprune.graph.respell import respell
 from onnxprune.graph.weights import fold_weights
 
@@ -81,8 +82,9 @@ def prepare(
     respelled, sparse = respell(model)
     branches = take_branches(model, given)
     hoisted = _laid_open(model, given, can_open)
+    ordered = reshape_ordered(model, given)
     weights = fold_weights(model)
-    done = Prepared(functions, branches, weights, respelled, sparse, hoisted)
+    done = Prepared(functions, branches, weights, respelled or ordered > 0, sparse, hoisted)
     return replace(done, dropped=before - sum(weights_of(model.proto))) if done else done
 
 

@@ -46,6 +46,9 @@ _CARRYING = """Abs Add Cast CastLike Ceil Clip Concat Constant ConstantOfShape C
 _CARRIED = frozenset(_CARRYING.split())
 """Operators through which channels of a weight can be followed; all others mix its positions."""
 
+_PUTTING = frozenset(["ScatterElements", "ScatterND"])
+"""Operators that put numbers into a stored tensor, as into the part of a bias that stays zero."""
+
 _QUANTIZING = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"])
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
@@ -99,9 +102,11 @@ class _Cone:
 
 
 def _targets(index: Index) -> list[str]:
-    """Weights of layers that are computed from stored tensors alone."""
+    """Weights of layers, and whatever numbers were put into, that are computed from stored tensors alone."""
     names: dict[str, None] = {}
     for node in index.nodes:
+        if node.op_type in _PUTTING and node.output[0] in index.constants:
+            names[node.output[0]] = None
         found = [node.input[place] for place in _LAYERS.get(node.op_type, ()) if place < len(node.input)]
         if not index.constants.issuperset(filter(None, node.input)):
             names |= dict.fromkeys(name for name in found if name in index.constants and name not in index.weights)

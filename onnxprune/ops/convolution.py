@@ -22,7 +22,8 @@ def _finish(op: Op, outputs: Array | None, bias: int, alone: list[int]) -> Label
     op.hold(0, [axis for axis in range(2, len(op.shape(0))) if axis not in alone], Purpose.MIXED)
     carried = op.carry(0, {axis: axis for axis in (0, *alone)})
     own = () if outputs is None else (Bundle((1,), outputs),)
-    return op.out(op.out_shape(), carried.bundles + own)
+    mixed = op.fixed(0).purpose is Purpose.MIXED
+    return op.out(op.out_shape(), carried.bundles + own, op.fixed(0) if mixed else None)
 
 
 def _alone(op: Op) -> list[int]:

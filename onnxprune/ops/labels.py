@@ -54,7 +54,7 @@ _EXPLANATIONS = {
     Purpose.NORMALIZED: "LayerNormalization, RMSNormalization and GroupNormalization take statistics over these "
     "channels; `--prune-normalized` opens them (of GroupNormalization, whole groups go by default)",
     Purpose.NO_RULE: "a miss, not a purpose: the operator is not in the table above",
-    Purpose.SUBGRAPH: "a branch or loop body reads them; both have to fit",
+    Purpose.SUBGRAPH: "a Loop, a Scan, or an If whose branches cannot be laid open reads them",
     Purpose.RUNTIME: "which positions are taken, or how many, is known only when the network runs",
     Purpose.UNSHAPED: "a miss, not a purpose: no shape could be found; `--input-shape` may help",
     Purpose.CUSTOM: "the operator belongs to another runtime (a plugin): nothing could be proved",

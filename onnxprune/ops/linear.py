@@ -17,7 +17,7 @@ def gemm(op: Op) -> Answer:
     columns, rows = op.axis(1, b_n), op.axis(0, a_m)
     if op.is_constant(1):
         op.role(columns, Role.WRITES)
-    if op.is_constant(0):
+    if op.is_constant(0) and not op.is_constant(1):
         op.role(rows, Role.WRITES)
     k = 1 if inner is not None else op.shape(0)[a_k]
     op.macs(k * (1 if rows is not None else m) * (1 if columns is not None else n), inner, rows, columns)

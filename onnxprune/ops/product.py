@@ -199,8 +199,12 @@ class _Product:
     # ---- letters that stay ------------------------------------------------------------------------------------------
 
     def _mark_writers(self) -> None:
-        """Axes that a weight alone has are a layer's channels, unless it is a list that nothing is summed over with."""
-        for term in (term for term in self.terms if self.op.is_constant(term.place)):
+        """Axes that a weight alone has are a layer's channels, unless it is a list that nothing is summed over with.
+
+        Of a table that is seen through a layer, rows are positions.
+        """
+        stored = [term for term in self.terms if self.op.is_constant(term.place)]
+        for term in stored if len(stored) < len(self.terms) else stored[-1:]:
             if not any(self.sizes[letter] > 1 and letter not in self.result for letter in term.letters if letter):
                 continue
             for axis, letter in enumerate(term.letters):

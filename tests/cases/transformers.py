@@ -406,8 +406,6 @@ def _shared_by_all(*, expand: bool) -> Make:
     return make
 
 
-_ROWS = [("GRAPH_INPUT", 1)]  # distances are the rows of a stored table that a layer reads
-_TABLE = [*_ROWS, ("GRAPH_INPUT", HEADS)]
 _ONE_KEY = [("CONFLICT", OTHER), ("POSITION", WIDTH)]
 
 CASES: tuple[Case, ...] = (
@@ -431,7 +429,9 @@ CASES: tuple[Case, ...] = (
     *_cases("slopes", _scored(_slopes), (4,), (12, 16)),
     *_cases("table of distances", _scored(_relative), (4,), (12, 16)),
     *_cases("buckets of distances", _scored(_buckets), (4,), (12, 16)),
-    *_cases("layers of distances", _scored(_layer_of_distances), (2, 4, 6), (2, 6, 12, 16), pins=_ROWS, inner=_TABLE),
+    *_cases(
+        "layers of distances", _scored(_layer_of_distances), (2, 4, 6), (2, 6, 12, 16), inner=[("GRAPH_INPUT", HEADS)]
+    ),
     *_cases("talking heads", _scored(_talking), (4, 4), (12, 16), inner=[("POSITION", 4)]),
     *_cases(
         "talking heads by convolution", _scored(_talking_by_convolution), (4, 4), (12, 16), inner=[("POSITION", 4)]
