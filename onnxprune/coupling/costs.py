@@ -24,8 +24,8 @@ def group_of_label(coupling: Coupling) -> NDArray[np.int64]:
     return of_unit[coupling.unit_of]
 
 
-def _axis(array: Array, group_of: NDArray[np.int64], coupling: Coupling) -> Axis:
-    own = group_of[array]
+def _axis(own: Array, coupling: Coupling) -> Axis:
+    """Describe an axis by the group of each of its positions."""
     if own.size and (own == own[0]).all():  # as on almost every axis
         group = int(own[0])
         return Axis(0.0, (group,), (own.size / coupling.groups[group].size,)) if group >= 0 else Axis(float(own.size))
@@ -46,19 +46,18 @@ def _params(coupling: Coupling, index: Index, group_of: NDArray[np.int64]) -> Co
             blocks.setdefault(block.use, []).append(block)
     terms, constant = [], float(sum(weights_of(index.proto)))
     for use, own in blocks.items():
-        arrays = [np.arange(block.start, block.start + block.size) for block in own]
-        if all((group_of[array] < 0).all() for array in arrays):
+        axes = tuple(_axis(group_of[block.start : block.start + block.size], coupling) for block in own)
+        if not any(axis.groups for axis in axes):
             continue
         size = float(math.prod(use.view))
-        axes = tuple(_axis(array, group_of, coupling) for array in arrays)
-        terms.append(Term(size / float(math.prod(len(array) for array in arrays)), axes))
+        terms.append(Term(size / float(math.prod(block.size for block in own)), axes))
         constant -= size
     return make_cost(terms, constant=constant, groups=len(coupling.groups))
 
 
 def _macs(coupling: Coupling, group_of: NDArray[np.int64]) -> Cost:
     terms = [
-        Term(item.factor, tuple(_axis(array.ravel(), group_of, coupling) for array in item.arrays))
+        Term(item.factor, tuple(_axis(group_of[array.ravel()], coupling) for array in item.arrays))
         for item in coupling.trace.macs
     ]
     return make_cost(terms, constant=0.0, groups=len(coupling.groups))

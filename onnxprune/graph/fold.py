@@ -22,8 +22,9 @@ from onnxprune.graph.heads import infer_heads
 from onnxprune.graph.index import Index, attributes, graphs_of
 from onnxprune.graph.sequences import Sequences
 from onnxprune.graph.standins import infer_standin
+from onnxprune.graph.tensors import is_external
 
-__all__ = ["Folder", "Known", "Size", "shape_of"]
+__all__ = ["Folder", "Known", "Size", "Stored", "shape_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,11 +86,38 @@ def shape_of(kind: TypeProto) -> tuple[int, ...] | None:
     return sizes if all(sizes) or all(dim.HasField("dim_value") for dim in dims) else None
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Shapes and types of stored tensors, and the values of those that may spell sizes."""
+
+    shapes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
+    known: dict[str, Known]
+
+    @staticmethod
+    def of(index: Index) -> "Stored":
+        """Look at the stored tensors of a graph."""
+        stored = Stored({}, {}, {})
+        for name, tensor in index.weights.items():
+            stored.shapes[name] = shape = tuple(tensor.dims)
+            stored.types[name] = kind = tensor.data_type
+            limit = 1 << 20 if kind in _INTEGERS else 16
+            if math.prod(shape) <= limit and not is_external(tensor):
+                stored.known[name] = _plain(numpy_helper.to_array(tensor))
+        return stored
+
+
 class Folder:
     """One forward pass: completes shapes and folds shape arithmetic."""
 
     def __init__(
-        self, index: Index, found: dict[str, TypeProto], claimed: dict[str, TypeProto], *, count: int = COUNTS[0]
+        self,
+        index: Index,
+        found: dict[str, TypeProto],
+        claimed: dict[str, TypeProto],
+        *,
+        count: int = COUNTS[0],
+        stored: Stored | None = None,
     ) -> None:
         self.index = index
         self.evaluator = Evaluator(index)
@@ -97,16 +125,10 @@ class Folder:
         self.count = count
         self.counted = False
         self.sequences = Sequences()
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.types: dict[str, int] = {}
-        self.known: dict[str, Known] = {}
-        for name, tensor in index.weights.items():
-            self.shapes[name] = tuple(tensor.dims)
-            self.types[name] = tensor.data_type
-            size = math.prod(tensor.dims)
-            limit = 1 << 20 if tensor.data_type in _INTEGERS else 16
-            if size <= limit and tensor.data_location != TensorProto.EXTERNAL:
-                self.known[name] = _plain(numpy_helper.to_array(tensor))
+        stored = stored or Stored.of(index)
+        self.shapes = dict(stored.shapes)
+        self.types = dict(stored.types)
+        self.known = dict(stored.known)
         for name, kind in found.items():
             self._learn(name, kind)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import onnx
@@ -82,13 +82,13 @@ def outer_reads(node: NodeProto) -> set[str]:
     return names
 
 
-def _biases(nodes: Iterable[NodeProto]) -> set[str]:
-    """Names that are read by quantised operators alone, as numbers."""
-    reads = [(_NUMBERS.get(node.op_type, ()), node) for node in nodes]
-    numbers = {node.input[place] for places, node in reads for place in places if place < len(node.input)}
+def _biases(nodes: Iterable[tuple[str, Sequence[str]]]) -> set[str]:
+    """Names that are read by quantised operators alone, as numbers; nodes are operators and what they read."""
+    reads = [(_NUMBERS.get(operator, ()), names) for operator, names in nodes]
+    numbers = {names[place] for places, names in reads for place in places if place < len(names)}
     if not numbers:
         return numbers
-    others = {name for places, node in reads for place, name in enumerate(node.input) if place not in places}
+    others = {name for places, names in reads for place, name in enumerate(names) if place not in places}
     return numbers - others
 
 
@@ -124,8 +124,10 @@ class Index:
         self.consumers: dict[str, list[Edge]] = defaultdict(list)
         self.captured: dict[str, list[int]] = defaultdict(list)
         self.weights: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        reads = [list(node.input) for node in self.nodes]
+        operators = [node.op_type for node in self.nodes]
         for number, node in enumerate(self.nodes):
-            for place, name in enumerate(node.input):
+            for place, name in enumerate(reads[number]):
                 if name:
                     self.consumers[name].append(Edge(number, place))
             for name in node.output:
@@ -134,10 +136,10 @@ class Index:
             if node.attribute:
                 for name in outer_reads(node):
                     self.captured[name].append(number)
-            if node.op_type == "Constant" and not node.domain:
+            if operators[number] == "Constant" and not node.domain:
                 self._add_constant(node)
-        self.biases = _biases(self.nodes)
-        self.constants = self._constants()
+        self.biases = _biases(zip(operators, reads, strict=True))
+        self.constants = self._constants(operators, reads)
         self.inputs = [value.name for value in graph.input if value.name not in self.weights]
         self.outputs = [value.name for value in graph.output]
         self.sparse = {tensor.values.name for tensor in graph.sparse_initializer}
@@ -147,15 +149,15 @@ class Index:
             if _is_value(node, attribute):
                 self.weights[node.output[0]] = attribute.t
 
-    def _constants(self) -> set[str]:
+    def _constants(self, operators: list[str], reads: list[list[str]]) -> set[str]:
         """Names of stored tensors, and of those computed from nothing else."""
         found = set(self.weights)
-        for node in self.nodes:
-            if node.op_type == "Constant" and not node.domain:
+        for node, operator, names in zip(self.nodes, operators, reads, strict=True):
+            if operator == "Constant" and not node.domain:
                 found.update(node.output)
-            elif node.op_type in _DRAWING:
+            elif operator in _DRAWING:
                 continue
-            elif node.input and all(name in found or not name for name in node.input) and not any(graphs_of(node)):
+            elif names and all(name in found or not name for name in names) and not any(graphs_of(node)):
                 found.update(node.output)
         return found
 
@@ -187,7 +189,7 @@ def weights_of(model: ModelProto) -> Iterator[int]:
     for sparse in (*model.graph.sparse_initializer, *written):
         yield from _zeros(sparse)
     for graph in (model.graph, *(inner for node in _all_nodes(model.graph) for inner in graphs_of(node))):
-        biases = _biases(graph.node)
+        biases = _biases((node.op_type, node.input) for node in graph.node)
         stored = {tensor.name: tensor for tensor in graph.initializer}
         stored |= {node.output[0]: item.t for node in graph.node for item in node.attribute if _is_value(node, item)}
         for name in biases & stored.keys():

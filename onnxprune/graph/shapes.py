@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, TypeProto, ValueInfoProto
 
 from onnxprune.errors import RefusedError
-from onnxprune.graph.fold import Folder, Known, Size
+from onnxprune.graph.fold import Folder, Known, Size, Stored
 from onnxprune.graph.found import COUNTS
 from onnxprune.graph.index import Index, attributes
 
@@ -202,13 +202,14 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
     for domain in {node.domain for node in index.nodes} - set(index.opsets):
         skeleton.opset_import.add(domain=domain, version=1)
     declared = [(value, _copy_of(value)) for value in (*skeleton.graph.input, *skeleton.graph.output)]
-    folder = _run(index, skeleton, inputs, claimed)
+    stored = Stored.of(index)
+    folder = _run(index, skeleton, inputs, claimed, stored)
     shapes = folder.shapes
     if not (assumed or given or folder.counted):
         static = {n: (True,) * len(s) for n, s in shapes.items()}
         return Shapes(shapes, folder.types, folder.known, static, static, {}, inputs, assumed)
     near, far = (
-        _run(index, skeleton, _perturbed(index, inputs, step), claimed, count=count).shapes
+        _run(index, skeleton, _perturbed(index, inputs, step), claimed, stored, count=count).shapes
         for step, count in zip(_STEPS, COUNTS[1:], strict=True)
     )
     symbolic: dict[str, TypeProto] = {}
@@ -235,11 +236,12 @@ def _run(
     skeleton: ModelProto,
     inputs: dict[str, tuple[int, ...]],
     claimed: dict[str, TypeProto],
+    stored: Stored,
     *,
     count: int = COUNTS[0],
 ) -> "Folder":
     _prepare(skeleton, inputs)
-    folder = Folder(index, _infer(skeleton), claimed, count=count)
+    folder = Folder(index, _infer(skeleton), claimed, count=count, stored=stored)
     folder.run()
     return folder
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -50,13 +50,22 @@ _PLAIN = ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TYPE_PROTO", "
 _PLAIN_ATTRIBUTES = frozenset(onnx.AttributeProto.AttributeType.Value(name) for name in _PLAIN)
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A tensor that carries data, how to call it in a message, and whether it is a dense initializer of a graph."""
+class Holder(NamedTuple):
+    """A tensor that carries data, the field and the node (if any) that it lies in, and whether it is an initializer.
+
+    An initializer is a dense one of a graph.
+    """
 
     tensor: onnx.TensorProto
-    label: str
+    field: str
+    node: str
     initializer: bool
+
+    @property
+    def label(self) -> str:
+        """How to call it in a message."""
+        owner = f" of node '{self.node}'" if self.node else ""
+        return f"'{self.tensor.name or self.field}'{owner}"
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,8 @@ def _within(message: Any, label: str) -> Iterator[Holder]:
         present = value if is_repeated(value) else [value] * message.HasField(name)
         for item in present:
             if isinstance(item, onnx.TensorProto):
-                initializer = name == "initializer"
-                owner = f" of node '{label}'" if label and isinstance(message, onnx.AttributeProto) else ""
-                yield Holder(item, f"'{item.name or getattr(message, 'name', name)}'{owner}", initializer)
+                node = label if isinstance(message, onnx.AttributeProto) else ""
+                yield Holder(item, getattr(message, "name", name), node, name == "initializer")
             elif not _is_plain(item):
                 yield from _within(item, label)
 

@@ -39,6 +39,8 @@ def batch(op: Op) -> Answer:
         return op.same()
     if op.attribute("training_mode", 0) or any(op.has_output(place) for place in range(1, len(op.node.output))):
         op.hold(0, [0, *range(2, len(op.shape(0)))], Purpose.NORMALIZED)
+    if op.version < 9 and not op.attribute("spatial", 1):  # parameters per position, not per channel alone
+        op.hold(0, range(2, len(op.shape(0))))
     for place in op.inputs[1:]:
         op.tie_axes((0, 1), (place, 0))
     statistics = op.labels(1).bundles if op.has(1) else ()

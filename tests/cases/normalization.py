@@ -32,6 +32,12 @@ def _batch_of_input() -> ModelProto:
     return net.done(net.conv(net.add("Relu", net.conv(_batch(net, x), 5, 6)), 2, 5))
 
 
+def _batch_per_position(net: Net, x: str) -> str:
+    """Parameters for every position, as the oldest form had them."""
+    positive = net.constant(net.rng.random((6, 6, 6)) + 0.5, np.float32)
+    return net.add("BatchNormalization", x, *(net.weight(6, 6, 6) for _ in range(3)), positive, spatial=0)
+
+
 def _instance(net: Net, x: str) -> str:
     return net.add("InstanceNormalization", x, net.weight(6), net.weight(6))
 
@@ -157,6 +163,7 @@ _MIXED = (("MIXED", 6),)
 CASES: tuple[Case, ...] = (
     Case(row("BatchNormalization"), "pictures", chain(_batch), (6,)),
     Case(row("BatchNormalization"), "pictures, opset 9", chain(_batch, opset=9), (6,)),
+    Case(row("BatchNormalization"), "per position, opset 7", chain(_batch_per_position, opset=7), (6,)),
     Case(row("BatchNormalization"), "rows", _batch_of_rows, (6,)),
     Case(row("BatchNormalization"), "of the input", _batch_of_input, (5,)),
     Case(row("InstanceNormalization"), "pictures", chain(_instance), (6,)),
