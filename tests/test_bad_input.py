@@ -541,14 +541,12 @@ def test_nothing_to_prune(command: Command) -> None:
         assert command.done("inspect", path).out
 
 
-@pytest.mark.parametrize(("name", "word"), [
-    ("ocr-ppocrv3_det_en_2023may", "onnxruntime")
-])  # fmt: skip
-def test_files_that_onnxruntime_cannot_load(command: Command, name: str, word: str) -> None:
-    path = DATA / f"{name}.onnx"
+def test_a_file_whose_own_notes_keep_onnxruntime_from_loading_it(command: Command) -> None:
+    """Its value_info gives shapes that contradict one another; without them it runs, and so it is proved."""
+    path = DATA / "ocr-ppocrv3_det_en_2023may.onnx"
     if not path.exists():
         pytest.skip(f"{path} is not at hand")
-    command.refused(path, command.folder / "out.onnx", "--ratio", "0.3", words=[word])
+    assert "Sound" in command.done(path, command.folder / "out.onnx", "--ratio", "0.3").out
 
 
 @pytest.mark.parametrize(("ir", "opset"), [(14, 17), (13, 28), (14, 28)])

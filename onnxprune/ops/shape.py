@@ -60,10 +60,11 @@ def _in_order(axes: Sequence[int]) -> bool:
 
 
 def _varying(bundle: Bundle, runs: list[_Run]) -> int:
-    """The axis to keep of a bundle: one that leads a run, as heads do that are copied, else the longest one."""
+    """The axis to keep of a bundle: the outermost, as heads that are laid beside a batch or copied, else the longest."""
     touched = [run.before for run in runs if set(run.before) & set(bundle.axes)]
-    leading = [axes[0] for axes in touched if len(axes) > 1 and axes[0] in bundle.axes]
-    return leading[0] if leading and len(touched) > 1 else bundle.axes[int(np.argmax(bundle.array.shape))]
+    if _in_order(bundle.axes) and len(touched) > 1:
+        return bundle.axes[0]
+    return bundle.axes[int(np.argmax(bundle.array.shape))]
 
 
 def _reshaped(op: Op, place: int, after: tuple[int, ...]) -> Labels:

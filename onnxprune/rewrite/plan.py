@@ -125,7 +125,7 @@ class Plan:
                 if len(set(rows.tolist())) > 1:
                     raise RefusedError(
                         f"the plan keeps unequal numbers of channels of {planned.name!r} in the groups of a "
-                        f"convolution, or in the directions of a recurrent layer; {remedy}"
+                        f"convolution, heads of attention, or directions of a recurrent layer; {remedy}"
                     )
 
     @property

@@ -141,6 +141,22 @@ def _in_depth_first(net: Net, x: str) -> Three:
     return [net.add("Transpose", part, perm=[0, 3, 1, 2]) for part in parts]
 
 
+def _turned_beside_the_batch(batch: int | str) -> Make:
+    """As PyTorch takes scaled_dot_product_attention apart: keys are turned with batch and heads along one axis."""
+
+    def make() -> ModelProto:
+        net = Net()
+        query, key, value = _by_matmul(net, net.input(batch, LENGTH, MODEL))
+        front = net.add("Slice", net.add("Shape", key), net.constant([0]), net.constant([2]))
+        flat = net.add("Reshape", key, net.constant([-1, LENGTH, WIDTH]))
+        turned = net.add("Transpose", flat, perm=[0, 2, 1])
+        back = net.add("Reshape", turned, net.add("Concat", front, net.constant([WIDTH, LENGTH]), axis=0))
+        mixed = net.add("MatMul", net.add("Softmax", net.add("MatMul", query, back), axis=-1), value)
+        return _out(net, mixed)
+
+    return make
+
+
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +435,8 @@ CASES: tuple[Case, ...] = (
     *_cases("attention, three of a head apart", _projected(_three_of_a_head_apart), (4,), (12,)),
     *_cases("attention, pointwise convolutions", _projected(_pointwise_convolutions), (4,), (12, 16)),
     *_cases("attention, features first", _projected(_in_depth_first), (4,), (3, 4)),
+    *_cases("keys turned beside the batch", _turned_beside_the_batch("n"), (4,), (12, 16)),
+    *_cases("keys turned beside a batch of two", _turned_beside_the_batch(2), (4,), (12, 16)),
     *_cases("scores by a constant", _scored(_by_constant), (4,), (12, 16)),
     *_cases("scores by a shape", _by_shape, (4,), (12, 16)),
     *_cases("root of the scale on both sides", _root_on_both_sides, (4,), (12, 16)),
