@@ -93,6 +93,7 @@ def _two_grouped(first: int, second: int) -> Callable[[], ModelProto]:
 _CONV = row("Conv")
 _TRANSPOSE = row("ConvTranspose")
 
+
 def _over_tokens() -> ModelProto:
     """Tokens are the channels of a convolution whose window of one goes over the features: these stay apart."""
     net = Net()
