@@ -60,7 +60,7 @@ def _in_order(axes: Sequence[int]) -> bool:
 
 
 def _varying(bundle: Bundle, runs: list[_Run]) -> int:
-    """The axis to keep of a bundle: the outermost, as heads that are laid beside a batch or copied, else the longest."""
+    """The axis to keep of a bundle: the outermost, as heads laid beside a batch or copied, else the longest."""
     touched = [run.before for run in runs if set(run.before) & set(bundle.axes)]
     if _in_order(bundle.axes) and len(touched) > 1:
         return bundle.axes[0]
