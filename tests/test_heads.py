@@ -43,7 +43,7 @@ def test_features_go_equally_from_each_head() -> None:
     left = [group["kept"] for group in result.report["groups"]]
     assert shapes(result.model) == Counter([(7, left[0]), (7, left[0]), (7, left[1]), (left[1], 2)])
     twin = result.report["validation"]["twin"]
-    assert twin["passed"] and twin["compared"] >= 3
+    assert twin["passed"] and twin["compared"] >= 2
 
 
 def test_unequal_heads_are_refused() -> None:
