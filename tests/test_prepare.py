@@ -348,6 +348,23 @@ def test_what_is_taken_in_order_is_a_view() -> None:
     assert onnxprune.prune(proto, ratio=0.48).report["validation"]["twin"]["passed"]
 
 
+def test_stored_numbers_may_be_in_order_too() -> None:
+    net = Net()
+    mean = net.add("GlobalAveragePool", net.add("Relu", net.conv(net.input(2, 3, 4, 4), 8, 3)))
+    taken = net.add("Gather", net.add("Reshape", mean, net.constant([-1])), net.constant(np.arange(16).reshape(2, 8)))
+    proto = net.done(net.gemm(taken, 2, 8))
+    made = plain(proto)
+    assert [node.op_type for node in made.graph.node] == [
+        "Conv",
+        "Relu",
+        "GlobalAveragePool",
+        "Reshape",
+        "Reshape",
+        "Gemm",
+    ]
+    assert sizes(proto) == [8]
+
+
 @pytest.mark.parametrize("order", [np.arange(8)[::-1], np.zeros(8, dtype=np.int64)])
 def test_what_is_taken_in_another_order_is_none(order: NDArray[np.int64]) -> None:
     proto = _strided(order)

@@ -177,7 +177,8 @@ def _rows(trace: Trace, unit_of: Array, reasons: Array, prints: _Footprints) -> 
     sizes = np.bincount(prints.of_unit, minlength=prints.count)
     for balance in trace.balances:
         units = unit_of[balance.array]
-        if (units == units[:1]).all() or reasons[units].all():
+        whole = balance.whole and bool((units == units[:, :1]).all())
+        if whole or (units == units[:1]).all() or reasons[units].all():
             continue
         own = np.full(len(prints.of_unit), -1, dtype=np.int64)
         own[units] = np.arange(len(units))[:, None]

@@ -65,6 +65,9 @@ class _Detached(Mapping[str, NDArray[Any]]):
         value = self._taken[name]
         return self._model.array(value) if isinstance(value, onnx.TensorProto) else value
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._taken
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._taken)
 
@@ -203,10 +206,10 @@ class Model:
             if count(tensor) <= SMALL or tensor.data_type not in _NATIVE or (is_external(tensor) and not deferred):
                 continue
             if deferred:
-                taken[tensor.name] = before = onnx.TensorProto()
-                before.CopyFrom(tensor)
-            else:
-                taken[tensor.name] = self.array(tensor)
+                # It stays as it is, since what computes its value may ask for the value before.
+                taken[tensor.name] = tensor
+                continue
+            taken[tensor.name] = self.array(tensor)
             point(tensor, {"location": "detached"})
         return _Detached(self, taken)
 

@@ -1,7 +1,7 @@
 """A Gather that takes all of a list in its own order is a Reshape, and is spelled as one.
 
-PyTorch's views by strides are exported as numbers computed from the batch, b · C + c, by which a flattened tensor is
-looked up. Nothing can be said of channels that are looked up by numbers known only at run time.
+PyTorch's views by strides are exported as numbers b · C + c, stored or computed from the batch, by which a flattened
+tensor is looked up. Of channels that are looked up by numbers known only at run time, or in rows, little can be said.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def reshape_ordered(model: Model, given: dict[str, tuple[int, ...]] | None = Non
         How many there were.
     """
     index = Index(model.proto)
-    nodes = list(_flat_reads(index)) if index.opsets.get("", 1) >= _SINCE else []
+    nodes = list(_flat_reads(model, index)) if index.opsets.get("", 1) >= _SINCE else []
     if not nodes:
         return 0
     shapes = infer_shapes(index, model.skeleton(), given)
@@ -49,15 +49,22 @@ def reshape_ordered(model: Model, given: dict[str, tuple[int, ...]] | None = Non
     return sum(_reshape(model, node, shapes) for node in found)
 
 
-def _flat_reads(index: Index) -> Iterator[NodeProto]:
-    """Look-ups in a flattened tensor by numbers that are computed at run time, and that a Range has a part in."""
+def _flat_reads(model: Model, index: Index) -> Iterator[NodeProto]:
+    """Look-ups in a flattened tensor by numbers that may count it up."""
     for node in index.nodes:
-        if node.op_type != "Gather" or node.domain or node.input[1] in index.constants:
+        if node.op_type != "Gather" or node.domain:
             continue
-        found = attributes(node)
+        found, numbers = attributes(node), node.input[1]
         source = index.producer.get(node.input[0])
         flat = source is not None and index.nodes[source].op_type in ("Reshape", "Flatten")
-        if flat and ("axis" not in found or found["axis"].i == 0) and _counts(index, node.input[1]):
+        if not flat or ("axis" in found and found["axis"].i):
+            continue
+        if numbers in index.weights:
+            shape = tuple(size for size in index.weights[numbers].dims if size != 1)
+            value = model.array(index.weights[numbers]) if len(shape) > 1 else np.zeros(0)
+            if value.size and np.array_equal(value.ravel(), np.arange(value.size)):
+                yield node
+        elif numbers not in index.constants and _counts(index, numbers):
             yield node
 
 

@@ -123,6 +123,9 @@ class _WideWeights(Mapping[str, NDArray[Any]]):
         value = self.before[name]
         return _float32(value) if value.dtype.kind == "f" else value
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.after or name in self.before
+
     def __iter__(self) -> Iterator[str]:
         yield from self.before
         yield from self.after

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -27,11 +28,16 @@ from onnxprune.errors import ModelError, RefusedError, UsageError
 __all__ = [
     "CPU",
     "CUDA",
+    "Effort",
+    "LoadError",
     "Request",
     "Session",
     "choose_providers",
+    "hold",
     "installation_warning",
+    "look_at",
     "provider_works",
+    "trim",
 ]
 
 _log = logging.getLogger(__name__)
@@ -102,6 +108,12 @@ def provider_works(name: str) -> bool:
         return False
 
 
+def trim() -> None:
+    """Give freed memory back to the system, where the C library keeps it for later and can be told not to."""
+    if sys.platform.startswith("linux"):
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+
+
 @contextmanager
 def _silence() -> Iterator[None]:
     onnxruntime.set_default_logger_severity(_QUIET)
@@ -139,16 +151,36 @@ def _full_name(name: str) -> str:
     return short.get(name.lower(), name)
 
 
+class LoadError(ModelError):
+    """onnxruntime cannot load the network, whatever goes into it."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What onnxruntime does before the first run.
+
+    Attributes
+    ----------
+    share : bool
+        Find tensors that can share memory, which takes time quadratic in the number of nodes.
+    fold : bool
+        Compute what follows from stored tensors alone, which takes several times the memory of the result.
+    """
+
+    share: bool = True
+    fold: bool = True
+
+
 def _start(
     model: str | bytes,
     providers: Sequence[str],
     folder: Path | None = None,
     weights: Mapping[str, OrtValue] | None = None,
     *,
-    reuse: bool = True,
+    effort: Effort = Effort(),
 ) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
-    options.enable_mem_reuse = reuse
+    options.enable_mem_reuse = effort.share
     options.log_severity_level = _QUIET
     options.enable_cpu_mem_arena = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -157,11 +189,46 @@ def _start(
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     if weights:
         options.add_external_initializers(list(weights), list(weights.values()))
-    return onnxruntime.InferenceSession(model, options, providers=_with_settings(providers), enable_fallback=0)
+    return onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=_with_settings(providers),
+        disabled_optimizers=None if effort.fold else ["ConstantFolding"],
+        enable_fallback=0,
+    )
 
 
 def _with_settings(providers: Sequence[str]) -> list[Any]:
     return [(CUDA, {"use_tf32": "0"}) if name == CUDA else name for name in providers]
+
+
+def hold(array: NDArray[Any]) -> OrtValue:
+    """Hand an array to onnxruntime, which reads it where it is.
+
+    Raises
+    ------
+    ModelError
+        If it takes no such elements.
+    """
+    try:
+        return OrtValue.ortvalue_from_numpy(array)
+    except _FAILURES as error:
+        raise ModelError(f"onnxruntime cannot run the network on {array.dtype}: {_explained(error)}") from error
+
+
+def look_at(value: OrtValue) -> NDArray[Any]:
+    """Copy of a tensor that onnxruntime holds.
+
+    Raises
+    ------
+    ModelError
+        If NumPy has no such elements.
+    """
+    try:
+        array: NDArray[Any] = value.numpy()
+    except _FAILURES as error:
+        raise ModelError(f"onnxruntime cannot run the network to {value.data_type()}: {_explained(error)}") from error
+    return array
 
 
 class Session:
@@ -177,12 +244,12 @@ class Session:
         Where the external data of a serialised model lies.
     weights : mapping of str to ndarray, optional
         Initializers whose data the serialised model says is elsewhere.
-    reuse : bool
-        Let tensors share memory. To find out which takes time quadratic in the number of nodes.
+    effort : Effort
+        What is done ahead.
 
     Raises
     ------
-    ModelError
+    LoadError
         If onnxruntime cannot load it; the message holds the first line of its own.
     """
 
@@ -193,15 +260,15 @@ class Session:
         folder: Path | None = None,
         weights: Mapping[str, NDArray[Any]] | None = None,
         *,
-        reuse: bool = True,
+        effort: Effort = Effort(),
     ) -> None:
         # onnxruntime reads these where they are: they have to live as long as the session.
         self._weights = {n: OrtValue.ortvalue_from_numpy(array) for n, array in (weights or {}).items()}
         source = str(model) if isinstance(model, Path) else model
         try:
-            self._session = _start(source, providers, folder, self._weights, reuse=reuse)
+            self._session = _start(source, providers, folder, self._weights, effort=effort)
         except _FAILURES as error:
-            raise ModelError(f"onnxruntime cannot load the network: {_explained(error)}") from error
+            raise LoadError(f"onnxruntime cannot load the network: {_explained(error)}") from error
         self.provider: str = self._session.get_providers()[0]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self.inputs = frozenset(value.name for value in self._session.get_inputs())

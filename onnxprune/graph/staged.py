@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnxruntime import OrtValue
 
 from onnxprune.graph.model import Model
-from onnxprune.graph.runtime import Request, Session
+from onnxprune.graph.runtime import Effort, Request, Session, hold, look_at, trim
 from onnxprune.graph.sections import Limits, Section, Sections
 
 __all__ = ["LIMITS", "StagedSession", "open_session"]
@@ -78,6 +78,7 @@ class StagedSession:
         while place < len(self._sections):
             section = self._sections[place]
             made = self._made(section, states)
+            trim()
             crossing = [values[name] for values in made for name in section.hands_on]
             if not all(value.is_tensor() for value in crossing):
                 # A sequence of tensors stays where it is made and read.
@@ -98,8 +99,8 @@ class StagedSession:
         ]
         weights = {name: self._weights[name] for name in section.stored if name in self._weights}
         proto = self._sections.proto(section, incoming)
-        reuse = len(section.nodes) <= _FEW
-        session = Session(proto.SerializeToString(), self._providers, self._folder, weights, reuse=reuse)
+        effort = Effort(share=len(section.nodes) <= _FEW, fold=False)
+        session = Session(proto.SerializeToString(), self._providers, self._folder, weights, effort=effort)
         wanted = [dict.fromkeys([*section.hands_on, *state.wanted(section)]) for state in states]
         return [session.relay(values, list(names)) for values, names in zip(given, wanted, strict=True)]
 
@@ -108,7 +109,7 @@ class _State:
     """How far one request has come: the tensors that are still to be read, and the outputs found."""
 
     def __init__(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> None:
-        self.values = {name: OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+        self.values = {name: hold(value) for name, value in feeds.items()}
         self.outputs = frozenset(outputs)
         self.found = {name: value for name, value in feeds.items() if name in self.outputs}
 
@@ -118,7 +119,7 @@ class _State:
 
     def keep(self, made: Mapping[str, OrtValue], section: Section) -> None:
         """Take what a section has made, and let go of what nobody reads after it."""
-        self.found |= {name: made[name].numpy() for name in self.wanted(section) if made[name].is_tensor()}
+        self.found |= {name: look_at(made[name]) for name in self.wanted(section) if made[name].is_tensor()}
         self.values |= {name: made[name] for name in section.hands_on}
         for name in section.drops:
             self.values.pop(name, None)
@@ -141,5 +142,5 @@ def open_session(
     texts = any(value.type.tensor_type.elem_type == TensorProto.STRING for value in model.proto.graph.input)
     if not texts and not LIMITS.allow(model.proto):
         return StagedSession(model.proto, providers, folder, weights, limits=LIMITS)
-    reuse = len(model.proto.graph.node) <= _FEW
-    return Session(model.proto.SerializeToString(), providers, folder, weights, reuse=reuse)
+    effort = Effort(share=len(model.proto.graph.node) <= _FEW)
+    return Session(model.proto.SerializeToString(), providers, folder, weights, effort=effort)

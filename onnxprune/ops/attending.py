@@ -86,6 +86,18 @@ class Side:
         sides = [Side.beside(site, *item, fixed) for item in zip(heads, sizes, parts, strict=True)]
         return [side if flat is None else replace(side, whole=((*site, flat),)) for side in sides]
 
+    @property
+    def spread(self) -> Array | None:
+        """Labels of all features of all heads where no heads go: of each its own, or the same of all."""
+        if self.full is not None or self.columns is None:
+            return self.full
+        return np.broadcast_to(self.columns, (self.heads, self.features))
+
+    def may_stay(self, op: Op) -> bool:
+        """Tell whether features can go in place of heads: there are labels of them, and heads are no layer's own."""
+        static = all(op.is_static((op.name_of(self.place), axis)) for axis in self.axes)
+        return static and self.spread is not None and (self.rows is None or not op.is_written(self.rows))
+
     def by_head(self, op: Op) -> tuple[Array | None, Array | None]:
         """Labels of heads, whose features are tied, and of features that all heads share."""
         if self.full is None:
@@ -123,7 +135,7 @@ class Heads:
         bare = (side.fixed for side in sides if side.full is None and side.rows is None and side.columns is None)
         self.fixed = next(bare, op.positions)
         inside = free and op.trace.opened.inside_heads and query.heads > 1
-        self.inside = inside and all(side.full is not None and self._is_static(side) for side in sides)
+        self.inside = inside and all(side.may_stay(op) for side in sides)
         self.rows: Array | None = None
         self.shared: Array | None = None
         self.columns: tuple[Array | None, Array | None] = (None, None)
@@ -131,9 +143,6 @@ class Heads:
             self._tie_features()
         else:
             self._tie_heads(free=free)
-
-    def _is_static(self, side: Side) -> bool:
-        return all(self.op.is_static((self.op.name_of(side.place), axis)) for axis in side.axes)
 
     def _tie_heads(self, *, free: bool) -> None:
         parts = [side.by_head(self.op) for side in (self.query, self.key, self.value)]
@@ -152,15 +161,18 @@ class Heads:
         self.columns = summed, parts[2][1]
 
     def _tie_features(self) -> None:
-        query, key, value = self.query.full, self.key.full, self.value.full
+        query, key, value = self.query.spread, self.key.spread, self.value.spread
         assert query is not None
         assert key is not None
         assert value is not None
+        self._pin(side.rows for side in (self.query, self.key, self.value))
         self.op.trace.tie(query, np.repeat(key, self.times, axis=0))
-        self.op.balance(key)
-        self.op.balance(value)
-        self.query.read(self.op, query)
-        self.key.read(self.op, key)
+        self.op.balance(np.unique(key, axis=0))
+        self.op.balance(np.unique(value, axis=0))
+        for side in (self.query, self.key):
+            found = side.columns if side.full is None else side.full
+            assert found is not None
+            side.read(self.op, found)
 
     def _pin(self, arrays: Iterable[Array | None]) -> None:
         for array in arrays:
@@ -180,7 +192,7 @@ class Heads:
         side = Side.of(self.op, place, self.key.heads)
         if self.inside:
             self._pin((side.rows, side.columns))
-            self._meet(side.full, self.value.full if values else self.key.full, side.fixed)
+            self._meet(side.full, self.value.spread if values else self.key.spread, side.fixed)
             return
         rows, columns = side.by_head(self.op)
         self.meet_keys(rows, side.fixed)
@@ -200,19 +212,19 @@ class Heads:
         shape = self.op.out_shape(place)
         last = len(shape) - 1
         if last != 2:
-            return self._apart(shape, self.value.full, self.rows, self.columns[1], self.times)
+            return self._apart(shape, self.value, self.rows, self.columns[1], self.times)
         flat = self.columns[1]
         if self.inside:
-            assert self.value.full is not None
-            flat = np.repeat(self.value.full, self.times, axis=0).ravel()
+            assert self.value.spread is not None
+            flat = np.repeat(self.value.spread, self.times, axis=0).ravel()
         elif self.rows is not None:
             flat = np.repeat(self.rows, self.value.features)
         return self.op.out(shape, [] if flat is None else [Bundle((2,), flat)], self.fixed)
 
     def present(self, place: int, *, values: bool) -> Labels:
         """Labels of all keys or values, (batch, heads, positions, features)."""
-        full = self.value.full if values else self.key.full
-        return self._apart(self.op.out_shape(place), full, self.shared, self.columns[int(values)])
+        side = self.value if values else self.key
+        return self._apart(self.op.out_shape(place), side, self.shared, self.columns[int(values)])
 
     def states(self, place: int) -> Labels:
         """Labels of keys and values in one, (2, batch, heads, positions, features)."""
@@ -227,13 +239,12 @@ class Heads:
         return self.op.out(shape, [] if self.rows is None else [Bundle((1,), self.rows)], self.fixed)
 
     def _apart(
-        self, shape: tuple[int, ...], full: Array | None, rows: Array | None, columns: Array | None, times: int = 1
+        self, shape: tuple[int, ...], side: Side, rows: Array | None, columns: Array | None, times: int = 1
     ) -> Labels:
         last = len(shape) - 1
-        if self.inside:
-            assert full is not None
-            return self.op.out(shape, [Bundle((1, last), np.repeat(full, times, axis=0))])
-        found = ((1, rows), (last, columns))
+        if self.inside and side.full is not None:
+            return self.op.out(shape, [Bundle((1, last), np.repeat(side.full, times, axis=0))])
+        found = ((1, rows), (last, side.columns if self.inside else columns))
         return self.op.out(shape, [Bundle((axis,), array) for axis, array in found if array is not None], self.fixed)
 
     def spell(self, queries: str, keys: str = "") -> None:
@@ -241,7 +252,7 @@ class Heads:
         for name, array in ((queries, self.rows), (keys, self.shared)):
             if array is not None and self.op.attribute(name) is not None:
                 self.op.spell(name, _Count(array), [array])
-        summed = self.query.full if self.inside else self.columns[0]
+        summed = self.query.spread if self.inside else self.columns[0]
         if summed is not None and not self.op.attribute("scale", 0.0):
             self.op.spell("scale", _Constant(float(1.0 / np.sqrt(self.query.features))), [summed])
 
@@ -249,7 +260,7 @@ class Heads:
         """Count multiply-accumulates of scores and of what they mix, for so many pairs of positions."""
         for side, columns, times in ((self.query, self.columns[0], 1), (self.value, self.columns[1], self.times)):
             if self.inside:
-                self.op.macs(pairs * times, side.full)
+                self.op.macs(pairs * times, side.spread)
             else:
                 free = 1 if self.rows is not None else self.query.heads
                 self.op.macs(pairs * free * (1 if columns is not None else side.features), self.rows, columns)

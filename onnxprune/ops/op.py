@@ -169,9 +169,9 @@ class Op(NodeView):
             self.drop(place, axis)
         return Bundle(found[0].axes, array)
 
-    def balance(self, array: Array) -> None:
-        """Keep equally many positions of each row."""
-        self.trace.balances.append(Balance(self.number, array))
+    def balance(self, array: Array, *, whole: bool = False) -> None:
+        """Keep equally many positions of each row, or whole rows where they go together anyway."""
+        self.trace.balances.append(Balance(self.number, array, whole))
 
     def macs(self, factor: float, *arrays: Array | None) -> None:
         """Count multiply-accumulates: `factor` times the kept positions of each array."""

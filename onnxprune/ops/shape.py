@@ -118,7 +118,7 @@ def _keeps_rows(op: Op, bundle: Bundle, runs: list[_Run]) -> bool:
     alone = any(run.before == (last,) and len(run.after) == 1 for run in runs)
     if not (op.trace.opened.inside_heads and alone and _in_order(bundle.axes)):
         return False
-    op.balance(np.unique(bundle.array.reshape(-1, bundle.array.shape[-1]), axis=0))
+    op.balance(np.unique(bundle.array.reshape(-1, bundle.array.shape[-1]), axis=0), whole=True)
     return True
 
 

@@ -171,10 +171,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Balance:
-    """Equally many positions of each row of `array` (groups, channels per group) have to stay."""
+    """Equally many positions of each row of `array` (groups, channels per group) have to stay, or rows `whole`."""
 
     node: int
     array: Array
+    whole: bool = False
 
 
 @dataclass(frozen=True)

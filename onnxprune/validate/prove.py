@@ -15,7 +15,7 @@ from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.precision import has_other_floats, rounded, widen, widened_shapes
-from onnxprune.graph.runtime import Request, Session
+from onnxprune.graph.runtime import LoadError, Request, Session
 from onnxprune.graph.shapes import Shapes
 from onnxprune.graph.staged import StagedSession, open_session
 from onnxprune.ops.trace import Kept
@@ -333,6 +333,8 @@ def _first_run(
         results = session.run_each(requests(feeds))
         try:
             first = next(results)
+        except LoadError:
+            raise
         except ModelError as error:
             failure = failure or error
         else:

@@ -117,6 +117,29 @@ def _heads_apart() -> ModelProto:
     return net.done(net.add("ReduceSum", made, net.constant([1])))
 
 
+def _rotated(*, shared: int) -> Make:
+    """Queries and keys are rotated before; keys and values that heads share are copied before."""
+
+    def make() -> ModelProto:
+        net = Net(23, ir=10)
+        x = net.input(2, 5, 7)
+        tables = [net.weight(9, 3) for _ in range(2)]
+        where = net.constant(np.tile(np.arange(5), (2, 1)))
+        query, key, value = (
+            _apart(net, _project(net, x, heads * size), heads) for heads, size in ((4, 6), (shared, 6), (shared, 5))
+        )
+        query, key = (net.add("RotaryEmbedding", part, *tables, where) for part in (query, key))
+        if shared < 4:
+            parts = []
+            for part in (key, value):
+                wide = net.add("Expand", net.add("Unsqueeze", part, net.constant([2])), net.constant([1, 1, 2, 1, 1]))
+                parts.append(net.add("Reshape", wide, net.constant([0, 4, 5, -1])))
+            key, value = parts
+        return net.done(net.dense(_merged(net, net.add("Attention", query, key, value), 20), 2, 20))
+
+    return make
+
+
 # ---- of onnxruntime --------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +266,8 @@ CASES: tuple[Case, ...] = (
     *_both(_ONNX, "earlier keys made here", _onnx(flat=False, shared=2, past="layer"), (2,), (6, 10)),
     *_both(_ONNX, "scores asked for", _onnx(flat=False, past="layer", scores=True), (4,), (12, 20)),
     _case(_ONNX, "earlier keys from outside", _onnx(flat=True, past="input"), (), *(("GRAPH_INPUT", 4),)),
+    *_both(_ONNX, "after a rotation", _rotated(shared=4), (4,), (3, 20)),
+    *_both(_ONNX, "after a rotation and copies", _rotated(shared=2), (2,), (3, 10)),
     *_both(_ONNX, "one head", _one_head, (5, 6), (5, 6)),
     *_both(_ONNX, "heads and features apart", _heads_apart, (3, 4, 5), (3, 4, 5)),
     *_both(_MULTI_HEAD, "apart", _multi_head(), (4,), (12, 20)),

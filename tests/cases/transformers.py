@@ -406,6 +406,16 @@ def _sharing_on_an_axis() -> ModelProto:
     return net.done(net.dense(merged, 2, HEADS * OTHER))
 
 
+def _shared_and_normalised() -> ModelProto:
+    """Whole heads alone can go of queries and keys, so that values follow, though they are repeated before."""
+    net = Net()
+    x = net.input("n", LENGTH, MODEL)
+    query, key = (_apart(net, _dense(net, x, heads * WIDTH), heads) for heads in (HEADS, 2))
+    value = _repeated_by_expand(net, _apart(net, _dense(net, x, 2 * OTHER), 2))
+    query, key = (net.add("LayerNormalization", part, net.weight(WIDTH), net.weight(WIDTH)) for part in (query, key))
+    return _out(net, _mix(net, query, _repeated_by_expand(net, key), value))
+
+
 def _shared_by_all(*, expand: bool) -> Make:
     """One key and one value for all heads, by broadcasting or by Expand."""
 
@@ -469,6 +479,7 @@ CASES: tuple[Case, ...] = (
     *_cases("shared keys, Concat", _shared(_repeated_by_concat), (2,), (6, 8)),
     *_cases("shared keys, Tile on an axis", _shared(_repeated_on_an_axis), (2,), (6, 8)),
     *_cases("shared keys on an axis", _sharing_on_an_axis, (2,), (6, 8)),
+    *_cases("shared keys, normalised", _shared_and_normalised, (2,), (2,)),
     *_cases("keys shared by all", _shared_by_all(expand=False), (4,), (3, 4), pins=_ONE_KEY),
     *_cases("keys shared by all, Expand", _shared_by_all(expand=True), (4,), (3, 4), pins=_ONE_KEY),
 )
