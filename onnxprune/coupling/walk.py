@@ -12,6 +12,7 @@ from onnxprune.graph.shapes import Shapes
 from onnxprune.ops import find_rule
 from onnxprune.ops.labels import Fixed, Labels, Purpose
 from onnxprune.ops.op import Op
+from onnxprune.ops.rule import Rule
 from onnxprune.ops.trace import Block, Opened, Spelling, Trace, Use
 
 __all__ = ["walk"]
@@ -31,6 +32,7 @@ class _Walk:
         self.is_uniform = is_uniform
         self.barred = barred
         self.trace = Trace(opened)
+        self.rules: dict[tuple[str, str], Rule | None] = {}
         self.spelled: set[tuple[int, int | str]] = set()
 
     def run(self) -> Trace:
@@ -55,7 +57,7 @@ class _Walk:
                 self.trace.labels[name] = Labels(self.shapes.shapes[name], (), Fixed(purpose, site))
 
     def _visit(self, number: int, node: NodeProto) -> None:
-        rule = find_rule(self.index, node.domain, node.op_type)
+        rule = self._rule(node.domain, node.op_type)
         if any(True for _ in graphs_of(node)):
             self._opaque(number, Purpose.SUBGRAPH)
         elif number in self.barred:
@@ -71,7 +73,14 @@ class _Walk:
             answer = rule.apply(Op(number, self.index, self.shapes, self.trace))
             answers = [answer] if isinstance(answer, Labels) else list(answer)
             self.trace.labels.update((n, labels) for n, labels in zip(node.output, answers, strict=False) if n)
-            self._fix((n for n in node.output if n and n not in self.trace.labels), Purpose.POSITION, node_site(node))
+            left = [name for name in node.output if name and name not in self.trace.labels]
+            if left:
+                self._fix(left, Purpose.POSITION, node_site(node))
+
+    def _rule(self, domain: str, operator: str) -> Rule | None:
+        if (domain, operator) not in self.rules:
+            self.rules[domain, operator] = find_rule(self.index, domain, operator)
+        return self.rules[domain, operator]
 
     def _has_labels(self, name: str) -> bool:
         return name in self.trace.labels

@@ -70,11 +70,11 @@ class Op(NodeView):
 
         Of a quantised input the zero point stands for zero.
         """
-        order = np.argsort(axes)
-        ascending = tuple(axes[position] for position in order)
+        ascending = tuple(sorted(axes))
         site = self.number, self.place_of(place)
         zero = self.trace.quantised[site].zero if site in self.trace.quantised else None
-        self.trace.reads.append(Read(*site, ascending, array.transpose(order), zero))
+        turned = array if ascending == tuple(axes) else array.transpose(np.argsort(axes))
+        self.trace.reads.append(Read(*site, ascending, turned, zero))
 
     def quantised(
         self, place: int, scale: int | None, zero: int | None, *, axis: int = 0, block: int = 0, bits: int = 0
@@ -353,6 +353,8 @@ class Op(NodeView):
         """
         inside = self.trace.opened.inside_heads
         pieces = self._pieces(parts)
+        if all(len(piece.axes) == 1 for piece in pieces):
+            return None
         by_part = {number: [piece for piece in pieces if piece.part == number] for number in range(len(parts))}
         for piece in pieces:
             if len(piece.axes) == 1 or piece.axes in rows:

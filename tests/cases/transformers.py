@@ -275,6 +275,18 @@ def _normalised() -> ModelProto:
     return _out(net, _mix(net, query, key, value))
 
 
+def _normalised_in_one(project: Callable[[Net, str], Three]) -> Make:
+    """As before, of one layer that makes queries, keys and values."""
+
+    def make() -> ModelProto:
+        net = Net()
+        query, key, value = project(net, net.input("n", LENGTH, MODEL))
+        query, key = (net.add("LayerNormalization", x, net.weight(OTHER), net.weight(OTHER)) for x in (query, key))
+        return _out(net, _mix(net, query, key, value))
+
+    return make
+
+
 # ---- rotation --------------------------------------------------------------------------------------------------------
 
 
@@ -466,6 +478,15 @@ CASES: tuple[Case, ...] = (
     ),
     *_cases("cosine of queries and keys", _cosine, (4,), (4, 12)),
     *_cases("normalised queries and keys", _normalised, (4,), (4,)),
+    *_cases("normalised queries and keys, one of three at a time", _normalised_in_one(_gathered), (4,), (4,)),
+    *_cases(
+        "normalised queries and keys, three of a head",
+        _normalised_in_one(_three_of_a_head),
+        (4,),
+        (3,),
+        inner=[("NORMALIZED", OTHER)] * 2,
+    ),
+    *_cases("normalised queries and keys, Slice", _normalised_in_one(_sliced), (4,), (4,)),
     *_cases("rotation, stored", _rotated("stored", _halves), (4,), (2, 12)),
     *_cases("rotation, by Split", _rotated("stored", _halves_by_split), (4,), (2, 12)),
     *_cases("rotation, looked up", _rotated("looked up", _halves), (4,), (2, 12)),
