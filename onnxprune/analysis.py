@@ -17,14 +17,14 @@ from onnxprune.coupling.costs import MEASURES, measure
 from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
-from onnxprune.graph.precision import has_other_floats, widen
-from onnxprune.graph.prepare import Prepared, prepare
 from onnxprune.graph.runtime import CPU, Session
-from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.graph.staged import open_session
 from onnxprune.ops import RULES
 from onnxprune.ops.labels import Fixed, Purpose
 from onnxprune.options import Options
+from onnxprune.prepare.plain import Prepared, prepare
+from onnxprune.prepare.precision import has_other_floats, widen
+from onnxprune.shapes.infer import Shapes, infer_shapes
 from onnxprune.validate import foreign_nodes
 
 __all__ = ["Analysis", "analyse", "made_plain"]

@@ -14,13 +14,13 @@ from onnxprune.choose import check_replay, choose, rank, require_groups
 from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
 from onnxprune.facts import Place, describe, place_of
 from onnxprune.graph import io
-from onnxprune.graph.hoist import lower
 from onnxprune.graph.model import Model
 from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage, stage_text
 from onnxprune.graph.tensors import holders, payload_bytes
 from onnxprune.options import Options
+from onnxprune.prepare.hoist import lower
 from onnxprune.progress import Clock
 from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply

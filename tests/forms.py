@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxprune.graph.index import graphs_of, outer_reads
-from onnxprune.graph.rename import rename
+from onnxprune.prepare.rename import rename
 
 __all__ = ["chosen", "copy", "other_floats", "outlined", "sparse", "two_branches"]
 

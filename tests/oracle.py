@@ -13,11 +13,11 @@ from onnxprune.graph import io
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU, Session
-from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.ops.labels import Labels, Purpose
 from onnxprune.ops.trace import Kept, Opened, Role
 from onnxprune.rewrite.apply import apply
 from onnxprune.rewrite.plan import GroupPlan, Plan
+from onnxprune.shapes.infer import Shapes, infer_shapes
 from onnxprune.validate.bypass import bypass
 from onnxprune.validate.compare import difference
 from onnxprune.validate.twin import build_twin

@@ -13,7 +13,8 @@ ROOT = Path(onnxprune.__file__).parent
 FLOORS = (
     {"errors"},
     {"coreset", "graph"},
-    {"ops", "methods"},
+    {"shapes"},
+    {"ops", "methods", "prepare"},
     {"budget"},
     {"coupling"},
     {"calibrate"},

@@ -19,11 +19,11 @@ from onnxprune.coreset.sensitivity import sensitivities
 from onnxprune.coupling.channels import ChannelReader
 from onnxprune.errors import ModelError
 from onnxprune.graph import io, staged
-from onnxprune.graph.evaluate import Evaluator
 from onnxprune.graph.index import Index
 from onnxprune.graph.sections import Limits
 from onnxprune.options import Options
 from onnxprune.pipeline import prune_file
+from onnxprune.shapes.evaluate import Evaluator
 
 
 def mapped() -> int:

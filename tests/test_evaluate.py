@@ -4,8 +4,8 @@ import numpy as np
 from net import Net
 from onnx import helper
 
-from onnxprune.graph.evaluate import Evaluator
 from onnxprune.graph.index import Index
+from onnxprune.shapes.evaluate import Evaluator
 
 
 def test_inputs_of_one_name_keep_values_of_their_own() -> None:

@@ -15,8 +15,8 @@ import onnxprune
 from onnxprune.analysis import analyse
 from onnxprune.graph import io
 from onnxprune.graph.index import weights_of
-from onnxprune.graph.precision import has_other_floats, rounded, widen, widened_shapes
-from onnxprune.graph.shapes import infer_shapes
+from onnxprune.prepare.precision import has_other_floats, rounded, widen, widened_shapes
+from onnxprune.shapes.infer import infer_shapes
 
 Middle = Callable[[Net, str], str]
 Edit = Callable[[ModelProto], object]

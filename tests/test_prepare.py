@@ -16,11 +16,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.calibrate.feeds import random_feeds
 from onnxprune.errors import ValidationError
-from onnxprune.graph import hoist, inline, io, weights
+from onnxprune.graph import io
 from onnxprune.graph.index import Index
-from onnxprune.graph.prepare import prepare
-from onnxprune.graph.shapes import infer_shapes
+from onnxprune.prepare import hoist, inline, weights
+from onnxprune.prepare.plain import prepare
 from onnxprune.rewrite import GroupPlan, Plan
+from onnxprune.shapes.infer import infer_shapes
 
 
 def runs(proto: ModelProto, feeds: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:

@@ -23,10 +23,10 @@ from onnxprune.coupling.scalable import scalable_groups
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index, weights_of
 from onnxprune.graph.runtime import CPU, Session
-from onnxprune.graph.standins import QONNX, infer_standin
 from onnxprune.ops.op import Op
 from onnxprune.ops.trace import Role
 from onnxprune.rewrite.cut import Cut
+from onnxprune.shapes.standins import QONNX, infer_standin
 from onnxprune.validate.bypass import bypass
 from onnxprune.validate.roundings import find_roundings
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, TypeProto, helper
 
 from onnxprune.graph.index import Index
-from onnxprune.graph.shapes import Shapes
+from onnxprune.shapes.infer import Shapes
 
 __all__ = ["Feeds", "jittered", "other_shapes", "random_feeds", "shape_attempts"]
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from onnx import NodeProto
 
-from onnxprune.graph.fold import Size
 from onnxprune.graph.index import Index, graphs_of, node_site, outer_reads
-from onnxprune.graph.shapes import Shapes
 from onnxprune.ops import find_rule
 from onnxprune.ops.labels import Fixed, Labels, Purpose
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Rule
 from onnxprune.ops.trace import Block, Opened, Spelling, Trace, Use
+from onnxprune.shapes.fold import Size
+from onnxprune.shapes.infer import Shapes
 
 __all__ = ["walk"]
 

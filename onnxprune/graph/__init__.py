@@ -1,1 +1,1 @@
-"""ONNX as data: reading and writing, an index over the graph, shapes, sessions, the door to onnx-graphsurgeon."""
+"""ONNX as data: reading and writing, an index over the graph, sessions, sections, the door to onnx-graphsurgeon."""

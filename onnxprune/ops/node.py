@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from onnx import NodeProto, helper, numpy_helper
 
-from onnxprune.graph.fold import Known, Size
 from onnxprune.graph.index import Index, attributes, node_site
-from onnxprune.graph.shapes import Shapes
 from onnxprune.graph.tensors import is_external
 from onnxprune.ops.behind import Behind, find_behind
 from onnxprune.ops.labels import Array, Fixed, Labels, Purpose
 from onnxprune.ops.trace import Role, Trace
+from onnxprune.shapes.fold import Known, Size
+from onnxprune.shapes.infer import Shapes
 
 __all__ = ["NodeView"]
 

@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 
-from onnxprune.graph.standins import QONNX
 from onnxprune.ops.convolution import conv
 from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose
 from onnxprune.ops.linear import gemm, matmul
@@ -19,6 +18,7 @@ from onnxprune.ops.pointwise import broadcast
 from onnxprune.ops.rule import Answer, Rule
 from onnxprune.ops.select import concat
 from onnxprune.ops.trace import Kept, Role
+from onnxprune.shapes.standins import QONNX
 
 __all__ = [
     "RULES",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxprune.graph.sequences import part_sizes
 from onnxprune.ops.labels import Bundle, Labels, Purpose
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Answer, Rule
 from onnxprune.ops.select import own_axis
+from onnxprune.shapes.sequences import part_sizes
 
 __all__ = [
     "RULES",

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from onnxprune.graph.fold import Known
 from onnxprune.ops.labels import Bundle, Labels, Purpose
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Answer, Rule
+from onnxprune.shapes.fold import Known
 
 __all__ = [
     "RULES",

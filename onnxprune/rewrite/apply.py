@@ -13,12 +13,12 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index, attributes
 from onnxprune.graph.model import Model
-from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.labels import Labels
 from onnxprune.ops.trace import Block, Kept, Role, Spelling, Use
 from onnxprune.rewrite.cut import Cut
 from onnxprune.rewrite.plan import Plan
 from onnxprune.rewrite.tidy import drop_dead, free_name
+from onnxprune.shapes.infer import Shapes
 
 __all__ = ["apply"]
 

@@ -12,10 +12,10 @@ from onnxprune.coupling import Coupling
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
-from onnxprune.graph.precision import has_other_floats, rounded, widen, widened_shapes
-from onnxprune.graph.shapes import Shapes
 from onnxprune.graph.staged import open_session
 from onnxprune.ops.trace import Kept
+from onnxprune.prepare.precision import has_other_floats, rounded, widen, widened_shapes
+from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.cut import behind, cut, foreign_nodes
 from onnxprune.validate.judge import NOISE, Judge, Outputs, TwinResult, noise_of
 

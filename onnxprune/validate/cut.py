@@ -5,8 +5,8 @@ from collections.abc import Collection
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from onnxprune.graph.index import Index, attributes, graphs_of
-from onnxprune.graph.shapes import Shapes
-from onnxprune.graph.standins import is_qonnx
+from onnxprune.shapes.infer import Shapes
+from onnxprune.shapes.standins import is_qonnx
 
 __all__ = ["behind", "cut", "foreign_nodes"]
 

@@ -16,9 +16,9 @@ from onnx import TensorProto
 
 from onnxprune.coupling import Coupling
 from onnxprune.graph.runtime import CPU
-from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.labels import Labels
 from onnxprune.ops.trace import Kept
+from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.compare import difference
 
 __all__ = ["NOISE", "Judge", "Outputs", "TwinResult", "noise_of"]

@@ -14,12 +14,12 @@ from onnxprune.coupling import Coupling
 from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
-from onnxprune.graph.precision import has_other_floats, rounded, widen, widened_shapes
 from onnxprune.graph.runtime import LoadError, Request, Session
-from onnxprune.graph.shapes import Shapes
 from onnxprune.graph.staged import StagedSession, open_session
 from onnxprune.ops.trace import Kept
+from onnxprune.prepare.precision import has_other_floats, rounded, widen, widened_shapes
 from onnxprune.rewrite.plan import Plan
+from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.bypass import bypass
 from onnxprune.validate.compare import agreement, difference, looks_like_scores
 from onnxprune.validate.cut import behind, cut, foreign_nodes

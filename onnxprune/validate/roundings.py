@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from onnx import NodeProto, TensorProto
 
 from onnxprune.graph.index import Index, attributes
-from onnxprune.graph.shapes import Shapes
-from onnxprune.graph.standins import is_qonnx
+from onnxprune.shapes.infer import Shapes
+from onnxprune.shapes.standins import is_qonnx
 
 __all__ = ["NOTHING", "PRODUCTS", "Linear", "Roundings", "Site", "find_roundings", "input_of", "linear_of"]
 

@@ -17,8 +17,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index
-from onnxprune.graph.shapes import Shapes
 from onnxprune.ops.trace import Kept, Read
+from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.bypass import bypass
 from onnxprune.validate.roundings import NOTHING, Roundings, find_roundings
 from onnxprune.validate.statistics import MaskedStatistic, laid_out

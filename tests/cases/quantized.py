@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cases.case import Case, chain, row
-from onnxprune.graph.standins import QONNX
+from onnxprune.shapes.standins import QONNX
 
 __all__ = ["CASES"]
 

@@ -14,8 +14,8 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, TypeProto, 
 
 from onnxprune.graph.index import graphs_of
 from onnxprune.graph.model import SMALL, Model
-from onnxprune.graph.shapes import Shapes
 from onnxprune.graph.tensors import count, holders, is_external
+from onnxprune.shapes.infer import Shapes
 
 __all__ = ["OTHER_FLOATS", "has_other_floats", "rounded", "widen", "widened_shapes"]
 

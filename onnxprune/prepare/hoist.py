@@ -14,8 +14,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from onnxprune.graph.index import Index, attributes, graphs_of
 from onnxprune.graph.model import Model
-from onnxprune.graph.rename import FreeNames, defined, rename
-from onnxprune.graph.shapes import infer_shapes
+from onnxprune.prepare.rename import FreeNames, defined, rename
+from onnxprune.shapes.infer import infer_shapes
 
 __all__ = ["Hoisted", "hoist", "is_worth_hoisting", "lower"]
 

@@ -7,9 +7,9 @@ from onnx import GraphProto, NodeProto, helper
 
 from onnxprune.graph.index import Index, attributes
 from onnxprune.graph.model import Model
-from onnxprune.graph.rename import FreeNames, defined, rename
-from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.graph.unread import drop_unread
+from onnxprune.prepare.rename import FreeNames, defined, rename
+from onnxprune.shapes.infer import Shapes, infer_shapes
 
 __all__ = ["take_branches"]
 

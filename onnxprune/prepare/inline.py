@@ -12,8 +12,8 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorPro
 
 from onnxprune.graph.index import graphs_of
 from onnxprune.graph.model import SMALL, Model
-from onnxprune.graph.rename import FreeNames, defined, rename
 from onnxprune.graph.tensors import count
+from onnxprune.prepare.rename import FreeNames, defined, rename
 
 __all__ = ["inline_functions"]
 

@@ -17,10 +17,10 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import SMALL, Model
-from onnxprune.graph.precision import has_other_floats, widen
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.tensors import count, is_external, payload_bytes, point
 from onnxprune.graph.unread import drop_unread, find_unread
+from onnxprune.prepare.precision import has_other_floats, widen
 
 __all__ = ["fold_weights"]
 

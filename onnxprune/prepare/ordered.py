@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
-from onnxprune.graph.evaluate import Evaluator
 from onnxprune.graph.index import Index, attributes
 from onnxprune.graph.model import Model
-from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.graph.unread import drop_unread
+from onnxprune.shapes.evaluate import Evaluator
+from onnxprune.shapes.infer import Shapes, infer_shapes
 
 __all__ = ["reshape_ordered"]
 

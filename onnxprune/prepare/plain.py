@@ -7,14 +7,14 @@ plain, nothing is touched.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from onnxprune.graph.branches import take_branches
-from onnxprune.graph.hoist import Hoisted, hoist, is_worth_hoisting
 from onnxprune.graph.index import weights_of
-from onnxprune.graph.inline import inline_functions
 from onnxprune.graph.model import Model
-from onnxprune.graph.ordered import reshape_ordered
 from onnxprune.graph.respell import respell
-from onnxprune.graph.weights import fold_weights
+from onnxprune.prepare.branches import take_branches
+from onnxprune.prepare.hoist import Hoisted, hoist, is_worth_hoisting
+from onnxprune.prepare.inline import inline_functions
+from onnxprune.prepare.ordered import reshape_ordered
+from onnxprune.prepare.weights import fold_weights
 
 __all__ = ["Prepared", "prepare"]
 

@@ -15,14 +15,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
-from onnxprune.graph.contributed import OPSET, missing_shapes, stand_in
-from onnxprune.graph.evaluate import Evaluator
-from onnxprune.graph.found import COUNTS, found_shapes
-from onnxprune.graph.heads import infer_heads
 from onnxprune.graph.index import Index, attributes, graphs_of
-from onnxprune.graph.sequences import Sequences
-from onnxprune.graph.standins import infer_standin
 from onnxprune.graph.tensors import is_external
+from onnxprune.shapes.contributed import OPSET, missing_shapes, stand_in
+from onnxprune.shapes.evaluate import Evaluator
+from onnxprune.shapes.found import COUNTS, found_shapes
+from onnxprune.shapes.heads import infer_heads
+from onnxprune.shapes.sequences import Sequences
+from onnxprune.shapes.standins import infer_standin
 
 __all__ = ["Folder", "Known", "Size", "Stored", "shape_of"]
 

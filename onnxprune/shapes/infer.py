@@ -12,9 +12,9 @@ import onnx
 from onnx import ModelProto, TypeProto, ValueInfoProto
 
 from onnxprune.errors import RefusedError
-from onnxprune.graph.fold import Folder, Known, Size, Stored
-from onnxprune.graph.found import COUNTS
 from onnxprune.graph.index import Index, attributes
+from onnxprune.shapes.fold import Folder, Known, Size, Stored
+from onnxprune.shapes.found import COUNTS
 
 __all__ = ["Shapes", "default_shape", "infer_shapes"]
 
