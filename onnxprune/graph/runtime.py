@@ -165,10 +165,13 @@ class Effort:
         Find tensors that can share memory, which takes time quadratic in the number of nodes.
     fold : bool
         Compute what follows from stored tensors alone, which takes several times the memory of the result.
+    fast : bool
+        Fuse operators, and lay weights and activations out for speed, for networks that are run often.
     """
 
     share: bool = True
     fold: bool = True
+    fast: bool = False
 
 
 def _start(
@@ -182,9 +185,10 @@ def _start(
     options = onnxruntime.SessionOptions()
     options.enable_mem_reuse = effort.share
     options.log_severity_level = _QUIET
-    options.enable_cpu_mem_arena = False
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = effort.fast
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if effort.fast else level.ORT_ENABLE_BASIC
+    options.add_session_config_entry("session.disable_prepacking", "0" if effort.fast else "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     if weights:

@@ -77,11 +77,11 @@ class Sections:
     ----------
     proto : ModelProto
         Not modified.
-    limits : Limits
-        What a section may have.
+    limits : Limits or sequence of int
+        What a section may have, or the numbers of the nodes before which the graph is cut.
     """
 
-    def __init__(self, proto: ModelProto, limits: Limits) -> None:
+    def __init__(self, proto: ModelProto, limits: Limits | Sequence[int]) -> None:
         graph = proto.graph
         self._proto = proto
         self._nodes = list(graph.node)
@@ -100,7 +100,8 @@ class Sections:
         # Outputs that are stored, or follow from stored tensors alone, go with the last section: onnxruntime takes no
         # network in which nothing is computed.
         self._fixed = [name for name in self._outputs if name not in self._made and not self._is_fed(name)]
-        self._runs = list(self._cut(limits))
+        ends = () if isinstance(limits, Limits) else (*limits, len(self._nodes))
+        self._runs = list(self._cut(limits)) if isinstance(limits, Limits) else list(map(range, (0, *ends), ends))
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -1,0 +1,139 @@
+"""What the original network says of its channels: layers of moments for every group, gathered in a few passes."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto
+
+from onnxprune.calibrate.feeds import Feeds
+from onnxprune.coreset.layer import Layer
+from onnxprune.coupling import Coupling, Group
+from onnxprune.graph.runtime import Effort, Session
+from onnxprune.reconstruct.moments import Moments
+from onnxprune.reconstruct.readers import Reader
+
+__all__ = ["MEMORY", "Data", "Evidence", "gather", "members_of", "readers_of"]
+
+MEMORY = 1.5e9
+"""Bytes that the moments of one pass may have together."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Batches of inputs, the number of samples in them, where they are run, and the seed of what is drawn of them."""
+
+    batches: Sequence[Feeds]
+    samples: int
+    providers: Sequence[str]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Layers that read a group, and what a unit of the loss of each is worth: one over its targets' variance."""
+
+    layers: tuple[Layer, ...]
+    weights: tuple[float, ...]
+
+
+def readers_of(coupling: Coupling, readers: Sequence[Reader]) -> dict[str, list[Reader]]:
+    """Sort readers by the names of the groups that they read; a reader of several is in several lists."""
+    owner: dict[int, str] = {int(unit): group.name for group in coupling.groups for unit in group.units}
+    found: dict[str, list[Reader]] = defaultdict(list)
+    for reader in readers:
+        names = dict.fromkeys(owner[unit] for unit in map(int, np.unique(reader.units)) if unit in owner)
+        for name in names:
+            found[name].append(reader)
+    return found
+
+
+def members_of(group: Group, units: int) -> NDArray[np.int64]:
+    """Number of each unit within a group, −1 for those of others; (units,)."""
+    members = np.full(units, -1, dtype=np.int64)
+    members[group.units] = np.arange(group.size)
+    return members
+
+
+def _bytes(reader: Reader) -> float:
+    products, columns = reader.units.shape
+    return 8.0 * products * columns**2
+
+
+def _passes(groups: Sequence[Group], found: dict[str, list[Reader]]) -> Iterator[list[Group]]:
+    """Yield groups whose readers' moments fit into memory together, in order."""
+    some: list[Group] = []
+    open_readers: dict[str, Reader] = {}
+    for group in groups:
+        more = {reader.result: reader for reader in found.get(group.name, ())}
+        if some and sum(map(_bytes, {**open_readers, **more}.values())) > MEMORY:
+            yield some
+            some, open_readers = [], {}
+        some.append(group)
+        open_readers |= more
+    if some:
+        yield some
+
+
+def gather(
+    proto: ModelProto,
+    coupling: Coupling,
+    readers: Sequence[Reader],
+    weights: Mapping[str, NDArray[Any]],
+    data: Data,
+) -> Iterator[tuple[Group, Evidence]]:
+    """Gather what is known of every group.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        The network, in float32.
+    coupling, readers
+        What was found out about it.
+    weights : dict of str to ndarray
+        Of the readers, by the names of the tensors.
+    data : Data
+
+    Yields
+    ------
+    Group
+    Evidence
+        Without layers where no reader of the group is a product by a stored matrix.
+    """
+    found = readers_of(coupling, readers)
+    units = int(coupling.unit_of.max(initial=-1)) + 1
+    for groups in _passes(coupling.groups, found):
+        wanted = {reader.result: reader for group in groups for reader in found.get(group.name, ())}
+        moments = _measured(proto, list(wanted.values()), data) if wanted else {}
+        for group in groups:
+            members, nothing = members_of(group, units), np.zeros(units, dtype=bool)
+            layers, worth = [], []
+            for reader in found.get(group.name, ()):
+                own = reader.form.matrix(weights[reader.weight]).astype(np.float64)
+                made = moments[reader.result].layers(own, members, nothing)
+                total = sum(layer.energy for layer in made)
+                layers += [layer for layer in made if layer.members.size]
+                worth += [1.0 / max(total, 1e-30) for layer in made if layer.members.size]
+            yield group, Evidence(tuple(layers), tuple(worth))
+
+
+def _measured(proto: ModelProto, readers: Sequence[Reader], data: Data) -> dict[str, Moments]:
+    """Moments of some readers in the original network."""
+    names = dict.fromkeys(name for reader in readers for name in (reader.source, reader.result))
+    opened = ModelProto()
+    opened.CopyFrom(proto)
+    del opened.graph.output[:]
+    opened.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in data.batches[0])
+    session = Session(opened.SerializeToString(), data.providers, effort=Effort(fast=True))
+    moments = {reader.result: Moments(reader, data.samples, centred=bool(reader.bias)) for reader in readers}
+    rng = np.random.default_rng([data.seed, 5])
+    for batch in data.batches:
+        values = {**batch, **session.run(batch)}
+        for reader in readers:
+            own, result = moments[reader.result], values[reader.result]
+            places = own.places(result.shape, rng)
+            own.add(reader.form.rows(values[reader.source], result.shape, places), reader.form.targets(result, places))
+    return moments

@@ -1,0 +1,113 @@
+"""Moments of a reader, gathered batch by batch: what its least squares problem needs, whatever the number of samples.
+
+    G = Σ (a − ā)(a − ā)ᵀ / R,   T = Σ (a − ā)(y − ȳ)ᵀ / R,   energy = Σ ‖y − ȳ‖² / R      over R rows
+
+Rows are shifted by the means of the first batch before they are multiplied in float32, so that large means cost no
+digits; sums are float64. Of the positions of a picture some are drawn, as many as give `ROWS` rows per column.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.coreset.layer import Layer
+from onnxprune.reconstruct.readers import Reader
+
+__all__ = ["RIDGE", "ROWS", "Moments"]
+
+Floats = NDArray[np.float64]
+RIDGE = 1e-3
+"""Of the mean diagonal of the gram."""
+ROWS, _FEWEST = 16, 6144
+
+
+class Moments:
+    """Moments of one reader.
+
+    Parameters
+    ----------
+    reader : Reader
+    samples : int
+        How many samples there will be.
+    centred : bool
+        Whether means are taken out, as a bias allows.
+    """
+
+    def __init__(self, reader: Reader, samples: int, *, centred: bool) -> None:
+        self.reader, self.centred = reader, centred
+        self.wanted = -(-max(ROWS * reader.units.shape[1], _FEWEST) // max(samples, 1))
+        self.count = 0
+        self.gram: Floats | float = 0.0
+        self.cross: Floats | float = 0.0
+        self.squares: Floats | float = 0.0
+        self.sums: list[Floats] = []
+        self.starts: list[Floats] = []
+
+    def places(self, shape: Sequence[int], rng: np.random.Generator) -> NDArray[np.int64] | None:
+        """Draw the output positions of a batch to look at; None for all."""
+        positions = self.reader.form.positions(shape)
+        if positions <= self.wanted:
+            return None
+        return np.sort(rng.choice(positions, self.wanted, replace=False))
+
+    def add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Add rows (g, R, n) and what the reader is to make of them (g, R, k)."""
+        if not self.starts:
+            self.starts = [
+                part.mean(axis=1, keepdims=True, dtype=np.float64) * self.centred for part in (rows, targets)
+            ]
+            self.sums = [np.zeros_like(start) for start in self.starts]
+        rows, targets = (
+            part - start.astype(np.float32) for part, start in zip((rows, targets), self.starts, strict=True)
+        )
+        self.count += rows.shape[1]
+        across = rows.transpose(0, 2, 1)
+        self.gram = self.gram + across @ rows
+        self.cross = self.cross + across @ targets
+        self.squares = self.squares + np.square(targets, dtype=np.float64).sum(axis=1)
+        for total, part in zip(self.sums, (rows, targets), strict=True):
+            total += part.sum(axis=1, keepdims=True, dtype=np.float64)
+
+    @property
+    def means(self) -> tuple[Floats, Floats]:
+        """Mean row (g, n) and mean target (g, k); zeros where nothing is centred."""
+        pairs = zip(self.starts, self.sums, strict=True)
+        inner, outer = ((start + total / self.count * self.centred)[:, 0] for start, total in pairs)
+        return inner, outer
+
+    def layers(self, weights: Floats, members: NDArray[np.int64], gone: NDArray[np.bool_]) -> list[Layer]:
+        """See the reader as layers, one per product.
+
+        Parameters
+        ----------
+        weights : ndarray (g, n, k)
+            What the ridge holds on to.
+        members : ndarray of int (units,)
+            Number of each unit as a candidate, −1 for none.
+        gone : ndarray of bool (units,)
+            Units whose columns are no more; their weights are what the others have to make up for.
+
+        Returns
+        -------
+        list of Layer
+        """
+        inner, outer = (total[:, 0] / self.count * self.centred for total in self.sums)
+        made = []
+        for number, units in enumerate(self.reader.units):
+            gram = np.asarray(self.gram)[number] / self.count - np.outer(inner[number], inner[number])
+            cross = np.asarray(self.cross)[number] / self.count - np.outer(inner[number], outer[number])
+            energy = float((np.asarray(self.squares)[number] / self.count - outer[number] ** 2).sum())
+            ridge = RIDGE * max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
+            gram[np.diag_indices_from(gram)] += ridge
+            cross += ridge * weights[number]
+            energy += ridge * float(np.square(weights[number]).sum())
+            stays = (units < 0) | ~gone[units]
+            candidate = np.where(stays & (units >= 0), members[units], -1)
+            numbers = np.unique(candidate[candidate >= 0])
+            order = np.argsort(candidate, kind="stable")[np.count_nonzero(candidate < 0) :]
+            fixed = np.flatnonzero(stays & (candidate < 0))
+            blocks = order.reshape(numbers.size, -1) if numbers.size else np.empty((0, 1), dtype=np.int64)
+            made.append(Layer(gram, cross, energy, numbers, blocks, fixed))
+        return made

@@ -1,0 +1,316 @@
+"""Solving a network's readers anew, one after the other: each on what the pruned network hands it by then.
+
+    reader r:   min over W, b of  E‖ y + e − (aᵀW + b) ‖²  + λ‖W − W₀‖²
+
+a is what r gets where all that lies before it is pruned and solved, y what it made in the original. Where r's result is
+added to another tensor, e is what that other tensor lacks by now (original minus pruned), so that a later layer makes
+up for errors of earlier ones; a BatchNormalization in between is looked through.
+
+References
+----------
+The asymmetric form is AsymInChange of El Halabi et al., arXiv 2203.04940, section 5.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper
+
+from onnxprune.coreset.layer import Layer
+from onnxprune.coupling import Coupling, Group
+from onnxprune.graph.index import Index, attributes
+from onnxprune.ops.trace import Kept
+from onnxprune.reconstruct.evidence import Data, members_of, readers_of
+from onnxprune.reconstruct.moments import Moments
+from onnxprune.reconstruct.readers import Reader
+from onnxprune.reconstruct.stages import Order, Stages, in_order
+from onnxprune.shapes.infer import Shapes
+from onnxprune.validate.twin import Twin, build_twin
+
+__all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
+
+Select = Callable[[Sequence[Layer], Sequence[float], int], NDArray[np.int64]]
+"""Picks so many of a group's channels anew, from layers that read it; those kept, ascending."""
+
+_FOLLOWED = 4
+_SMALL_SCALE = 1e-4
+
+
+@dataclass(frozen=True)
+class Workpiece:
+    """A network in float32, every product of which has a bias where it can, and what was found out about it."""
+
+    proto: ModelProto
+    index: Index
+    shapes: Shapes
+    coupling: Coupling
+    readers: Sequence[Reader]
+
+    def stored(self, name: str) -> NDArray[Any]:
+        """Value of an initializer."""
+        return numpy_helper.to_array(self.index.weights[name])
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A reader's new weight and bias, and the share of its targets' variance that they miss; with the old ones, too."""
+
+    reader: Reader
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+    missed: float
+    missed_before: float
+
+
+@dataclass
+class Reconstruction:
+    """What came of it.
+
+    Attributes
+    ----------
+    kept : dict of str to ndarray of int
+        Channels that stay of each thinned group.
+    solved : dict of str to Solved
+        By the first outputs of the nodes.
+    """
+
+    kept: dict[str, NDArray[np.int64]]
+    solved: dict[str, Solved] = field(default_factory=dict)
+
+
+def reconstruct(
+    work: Workpiece,
+    kept: Mapping[str, NDArray[np.int64]],
+    selects: Mapping[str, Select],
+    data: Data,
+    advance: Callable[[], None] = lambda: None,
+) -> Reconstruction:
+    """Solve every reader that lies behind a thinned group anew.
+
+    Parameters
+    ----------
+    work : Workpiece
+    kept : mapping of str to ndarray of int
+        Channels that are to stay of each group, ascending; all where it is not named.
+    selects : mapping of str to callable
+        Groups whose channels may be picked anew when their readers are reached, as many as before.
+    data : Data
+    advance : callable
+        Called after every stage.
+
+    Returns
+    -------
+    Reconstruction
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime cannot run the network in stages.
+    """
+    return _Sequence(work, kept, selects, data).run(advance)
+
+
+@dataclass(frozen=True)
+class _Partner:
+    """What a reader's result is added to, and the scale that it is multiplied by on the way."""
+
+    other: str
+    scale: NDArray[np.float64]
+
+
+class _Sequence:
+    def __init__(
+        self,
+        work: Workpiece,
+        kept: Mapping[str, NDArray[np.int64]],
+        selects: Mapping[str, Select],
+        data: Data,
+    ) -> None:
+        self.work, self.selects, self.data = work, selects, data
+        self.result = Reconstruction(dict(kept))
+        self.units = int(work.coupling.unit_of.max(initial=-1)) + 1
+        self.rng = np.random.default_rng([data.seed, 6])
+        self.gone = np.zeros(self.units, dtype=bool)
+        for name, chosen in kept.items():
+            self._decide(work.coupling.group_of[name], chosen)
+        behind = self._behind()
+        self.readers = {
+            work.index.nodes[reader.node].output[0]: reader for reader in work.readers if reader.node in behind
+        }
+        order = in_order(work.proto, self.readers.keys())
+        self.twin, masked = _masked(work)
+        self.original = Stages(work.proto, order, order.after, data.batches, data.providers)
+        again = in_order(masked, self.readers.keys())
+        assert again.readers == order.readers, "masks change no stage"
+        self.pruned = Stages(masked, again, again.before, data.batches, data.providers)
+        self.order: Order = order
+
+    def _behind(self) -> set[int]:
+        """Nodes that read thinned groups, and all that depends on what they make."""
+        index, coupling = self.work.index, self.work.coupling
+        reading = {r.node for r in coupling.trace.reads if self.gone[coupling.unit_of[r.array]].any()}
+        reading |= {number for number, item in coupling.trace.statistics.items() if not item.exact}
+        touched: set[str] = set()
+        found: set[int] = set()
+        for number, node in enumerate(index.nodes):
+            if number in reading or any(name in touched for name in node.input):
+                found.add(number)
+                touched.update(name for name in node.output if name)
+        return found
+
+    def _decide(self, group: Group, chosen: NDArray[np.int64]) -> None:
+        self.result.kept[group.name] = chosen
+        self.gone[group.units] = True
+        self.gone[group.units[chosen]] = False
+
+    def run(self, advance: Callable[[], None]) -> Reconstruction:
+        """Go through all stages."""
+        for names in self.order.readers:
+            readers = [self.readers[name] for name in names]
+            moments = self._measure(readers)
+            for group in self._to_select(readers):
+                self._select(group, readers, moments)
+            for name, reader in zip(names, readers, strict=True):
+                self._solve(name, reader, moments[reader.result])
+            advance()
+        return self.result
+
+    # ---- what readers get, and what they are to make of it ----------------------------------------------------------
+
+    def _measure(self, readers: Sequence[Reader]) -> dict[str, Moments]:
+        """Run both networks up to here, and gather the moments of this stage's readers."""
+        self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self.work.coupling.unit_of]), self._labels, None))
+        partners = {reader.result: self._partner(reader) for reader in readers}
+        others = [partner.other for partner in partners.values() if partner is not None]
+        moments = {r.result: Moments(r, self.data.samples, centred=bool(r.bias)) for r in readers}
+        products = {r.result: self.work.index.nodes[r.node].output[0] for r in readers}
+        before = self.pruned.advance([*(reader.source for reader in readers), *others])
+        after = self.original.advance([*products.values(), *others])
+        for now, wanted in zip(before, after, strict=True):
+            for reader in readers:
+                own, made = moments[reader.result], wanted[products[reader.result]]
+                places = own.places(made.shape, self.rng)
+                rows = reader.form.rows(now[reader.source], made.shape, places)
+                own.add(rows, self._targets(reader, partners[reader.result], (now, wanted, made), places))
+        return moments
+
+    @property
+    def _labels(self) -> NDArray[np.int64]:
+        return self.work.coupling.unit_of
+
+    def _targets(
+        self,
+        reader: Reader,
+        partner: _Partner | None,
+        values: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], NDArray[Any]],
+        places: NDArray[np.int64] | None,
+    ) -> NDArray[Any]:
+        now, wanted, made = values
+        targets = reader.form.targets(made, places)
+        if self.work.index.nodes[reader.node].output[0] != reader.result and reader.bias:
+            width = targets.shape[2]
+            targets = targets + self.work.stored(reader.bias).reshape(1, 1, width)
+        if partner is None or partner.other not in now or partner.other not in wanted:
+            return targets
+        lacking = wanted[partner.other] - now[partner.other]
+        if lacking.shape != made.shape:
+            return targets
+        scale = partner.scale.reshape(targets.shape[0], 1, -1).astype(np.float32)
+        return targets + reader.form.targets(lacking, places) / scale
+
+    def _partner(self, reader: Reader) -> _Partner | None:
+        """Follow a result to where it is added to another activation."""
+        index, name = self.work.index, reader.result
+        scale = np.ones(reader.form.matrix(self.work.stored(reader.weight)).shape[2] * reader.form.groups)
+        for _ in range(_FOLLOWED):
+            edges = index.consumers[name]
+            if len(edges) != 1 or name in index.outputs:
+                return None
+            node = index.nodes[edges[0].node]
+            if node.op_type == "BatchNormalization":
+                found = [index.weights.get(item) for item in (node.input[1], node.input[4])]
+                if any(item is None for item in found):
+                    return None
+                gamma, variance = (self.work.stored(item) for item in (node.input[1], node.input[4]))
+                epsilon = attributes(node)["epsilon"].f if "epsilon" in attributes(node) else 1e-5
+                scale = scale * gamma / np.sqrt(variance + epsilon)
+                name = node.output[0]
+                continue
+            if node.op_type != "Add" or len(node.input) != 2:
+                return None
+            other = node.input[1 - edges[0].input]
+            usable = other not in index.constants and bool((np.abs(scale) > _SMALL_SCALE).all())
+            return _Partner(other, scale) if usable else None
+        return None
+
+    # ---- what stays, and with which weights -------------------------------------------------------------------------
+
+    def _to_select(self, readers: Sequence[Reader]) -> list[Group]:
+        """Groups that may be picked anew here: thinned, and read by readers of this stage only."""
+        coupling = self.work.coupling
+        here = {reader.node for reader in readers}
+        found = []
+        for name in readers_of(coupling, readers):
+            group = coupling.group_of[name]
+            own = np.zeros(self.units, dtype=bool)
+            own[group.units] = True
+            alone = all(r.node in here for r in coupling.trace.reads if own[coupling.unit_of[r.array]].any())
+            if alone and name in self.selects and len(self.result.kept[name]) < group.size:
+                found.append(group)
+        return found
+
+    def _select(self, group: Group, readers: Sequence[Reader], moments: Mapping[str, Moments]) -> None:
+        members = members_of(group, self.units)
+        others = self.gone & (members < 0)
+        layers: list[Layer] = []
+        worth: list[float] = []
+        for reader in readers:
+            made = moments[reader.result].layers(self._old(reader), members, others)
+            total = max(sum(layer.energy for layer in made), 1e-30)
+            layers += [layer for layer in made if layer.members.size]
+            worth += [1.0 / total for layer in made if layer.members.size]
+        if layers:
+            self._decide(group, self.selects[group.name](layers, worth, len(self.result.kept[group.name])))
+
+    def _old(self, reader: Reader) -> NDArray[np.float64]:
+        return reader.form.matrix(self.work.stored(reader.weight)).astype(np.float64)
+
+    def _solve(self, name: str, reader: Reader, moments: Moments) -> None:
+        none = np.full(self.units, -1, dtype=np.int64)
+        old = self._old(reader)
+        layers = moments.layers(old, none, self.gone)
+        stays = (reader.units < 0) | ~self.gone[reader.units]
+        plain = old * stays[:, :, None]
+        new = np.stack([layer.solve(none[:0]) for layer in layers])
+        total = max(sum(layer.energy for layer in layers), 1e-30)
+        missed = [sum(layer.loss(w) for layer, w in zip(layers, each, strict=True)) / total for each in (new, plain)]
+        if not missed[0] <= missed[1]:
+            new, missed = plain, [missed[1], missed[1]]
+        bias = None
+        if reader.bias:
+            inner, outer = moments.means
+            bias = (outer - np.einsum("gn,gnk->gk", inner, new)).reshape(-1).astype(np.float32)
+        weight = reader.form.weight(new.astype(np.float32))
+        self.result.solved[name] = Solved(reader, weight, bias, *missed)
+        self._write(reader.weight, np.ascontiguousarray(weight))
+        if bias is not None:
+            self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
+
+    def _write(self, name: str, value: NDArray[np.float32]) -> None:
+        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
+
+
+def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
+    """The network with masks as further inputs, and nothing else added to it."""
+    proto = ModelProto()
+    proto.CopyFrom(work.proto)
+    twin = build_twin(proto, Index(proto), work.shapes, work.coupling, scaled=False, rounded=True)
+    del proto.graph.output[len(work.proto.graph.output) :]
+    activities = set(twin.activities)
+    nodes = [node for node in proto.graph.node if not activities & set(node.output)]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return twin, proto

@@ -1,0 +1,177 @@
+"""Running a network stage by stage on many batches: all of them to one point, a look at what is there, then on.
+
+Every node is run once on every batch, however many stages there are. Between two stages are the tensors that later
+ones read; beyond a number of bytes they lie on disk.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto, helper
+
+from onnxprune.calibrate.feeds import Feeds
+from onnxprune.errors import ModelError
+from onnxprune.graph.index import outer_reads
+from onnxprune.graph.runtime import Effort, Session
+from onnxprune.graph.sections import Sections
+
+__all__ = ["Order", "Stages", "in_order"]
+
+_IN_MEMORY = 1 << 31
+
+
+@dataclass(frozen=True)
+class Order:
+    """Nodes sorted so that a stage is a run of them: what can be computed by then, last of all the stage's readers.
+
+    Attributes
+    ----------
+    nodes : tuple of int
+        All nodes of the network.
+    readers : tuple of tuple of str
+        Of each stage the readers, by their first outputs; none depends on another of its stage.
+    before, after : tuple of int
+        Where each stage's readers begin, and where they end.
+    """
+
+    nodes: tuple[int, ...]
+    readers: tuple[tuple[str, ...], ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def in_order(proto: ModelProto, readers: Collection[str]) -> Order:
+    """Sort the nodes of a network into stages.
+
+    Parameters
+    ----------
+    proto : ModelProto
+    readers : collection of str
+        First outputs of the nodes that end a stage.
+    """
+    stage_of: dict[str, int] = {}
+    keys = []
+    for number, node in enumerate(proto.graph.node):
+        stage = max((stage_of.get(name, 0) for name in (*node.input, *outer_reads(node))), default=0)
+        reads = bool(node.output) and node.output[0] in readers
+        keys.append((stage, reads, number))
+        stage_of.update(dict.fromkeys(node.output, stage + reads))
+    keys.sort()
+    names = [proto.graph.node[number].output[0] if reads else "" for _, reads, number in keys]
+    count = 1 + max((stage for stage, reads, _ in keys if reads), default=-1)
+    own = [[place for place, (stage, reads, _) in enumerate(keys) if reads and stage == each] for each in range(count)]
+    return Order(
+        tuple(number for _, _, number in keys),
+        tuple(tuple(names[place] for place in places) for places in own),
+        tuple(places[0] for places in own),
+        tuple(places[-1] + 1 for places in own),
+    )
+
+
+class Stages:
+    """A network on its way through some batches.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        Its nodes are put in order; initializers may be changed between stages.
+    order : Order
+    cuts : sequence of int
+        The places of `order` up to which the stages go; a last one goes to the end.
+    batches : sequence of dict of str to ndarray
+    providers : sequence of str
+    """
+
+    def __init__(
+        self, proto: ModelProto, order: Order, cuts: Sequence[int], batches: Sequence[Feeds], providers: Sequence[str]
+    ) -> None:
+        nodes = [proto.graph.node[number] for number in order.nodes]
+        arranged = ModelProto()
+        arranged.CopyFrom(proto)
+        del arranged.graph.node[:]
+        arranged.graph.node.extend(nodes)
+        self.proto = arranged
+        self.shared: Feeds = {}
+        self._sections = Sections(arranged, tuple(cuts))
+        self._providers = providers
+        self._values = [dict(batch) for batch in batches]
+        self._shelf = _Shelf()
+        self._place = 0
+
+    def advance(self, wanted: Sequence[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Run the next stage on every batch.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            Tensors to look at, made by now and not yet dropped before this stage.
+
+        Yields
+        ------
+        mapping of str to ndarray
+            What each batch has at the end of this stage: what was wanted, and what later stages read.
+
+        Raises
+        ------
+        ModelError
+            If onnxruntime cannot run it.
+        """
+        section = self._sections[self._place]
+        self._place += 1
+        first = {**self.shared, **self._values[0]}
+        incoming = [_described(name, first[name]) for name in section.reads]
+        part = self._sections.proto(section, incoming)
+        made = {name for node in part.graph.node for name in node.output}
+        declared = {value.name for value in part.graph.output}
+        part.graph.output.extend(ValueInfoProto(name=name) for name in dict.fromkeys(wanted) if name in made - declared)
+        outputs = [value.name for value in part.graph.output]
+        session = Session(part.SerializeToString(), self._providers, effort=Effort(fast=True)) if outputs else None
+        for values in self._values:
+            found = {} if session is None else session.run({**self.shared, **values}, outputs)
+            if missing := [name for name in outputs if name not in found]:
+                raise ModelError(f"the tensor {missing[0]!r} is a list, which cannot be kept between two stages")
+            yield {**values, **found}
+            for name in section.drops:
+                self._shelf.drop(values.pop(name, None))
+            values.update({name: self._shelf.keep(found[name]) for name in section.hands_on})
+
+    def stored(self, name: str) -> Any:
+        """Return the initializer of a name, to be changed."""
+        return next(tensor for tensor in self.proto.graph.initializer if tensor.name == name)
+
+
+def _described(name: str, value: NDArray[Any]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
+
+
+class _Shelf:
+    """Keeps arrays in memory, and beyond a number of bytes on disk, in files without a name."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="onnxprune", ignore_cleanup_errors=True)
+        self._count = 0
+
+    def keep(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Return an array that holds the same."""
+        if self._bytes + value.nbytes <= _IN_MEMORY or not value.nbytes:
+            self._bytes += value.nbytes
+            return value
+        self._count += 1
+        path = Path(self._folder.name, str(self._count))
+        copy = np.memmap(path, dtype=value.dtype, mode="w+", shape=value.shape)
+        copy[...] = value
+        with contextlib.suppress(PermissionError):
+            path.unlink()
+        return copy
+
+    def drop(self, value: NDArray[Any] | None) -> None:
+        """Let an array go."""
+        if value is not None and not isinstance(value, np.memmap):
+            self._bytes -= value.nbytes
