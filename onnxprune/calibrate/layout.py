@@ -12,6 +12,7 @@ from onnxprune.calibrate.calibration import Slot
 __all__ = ["Layout", "channel_axis", "lay_out", "picture_sizes"]
 
 _COLOURS = (1, 3)
+_SMALLEST = 8
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,14 @@ def channel_axis(slot: Slot) -> int | None:
         return None
     first, last = (slot.dims[1], *slot.shape[2:]), (slot.dims[3], *slot.shape[1:3])
     for axis, (colours, height, width) in ((-3, first), (-1, last)):
-        if colours in _COLOURS and min(height, width) >= 8:
+        if colours in _COLOURS and min(height, width) >= _SMALLEST and (colours == 3 or _is_frame(height, width)):
             return axis
     return None
+
+
+def _is_frame(height: int, width: int) -> bool:
+    """Tell whether one channel has a picture's proportions; of sounds and series, time is much the longer side."""
+    return 2 * min(height, width) > max(height, width)
 
 
 def picture_sizes(slot: Slot) -> tuple[int, int, int]:
