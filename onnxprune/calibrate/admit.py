@@ -76,7 +76,8 @@ class Admitted:
         colours = channel_axis(slot)
         if scale is not None and row.dtype == np.uint8 and slot.dtype.kind == "f" and colours is not None:
             return np.asarray(scale.apply(row, colours)).astype(slot.dtype)
-        value = row.astype(slot.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = row.astype(slot.dtype)
         if (value.dtype.kind in "iu" and (value != row).any()) or (
             value.dtype.kind == "f" and not np.isfinite(value).all()
         ):

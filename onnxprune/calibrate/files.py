@@ -45,7 +45,7 @@ def _careful(path: Path, action: Callable[[], Any]) -> Any:
         return action()
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if "pickle" in reason or "Object arrays" in reason:
+        if any(word in reason for word in ("pickle", "Object arrays", "Python objects")):
             raise DataError(
                 f"{path}: it holds Python objects, which are never unpickled; save arrays of numbers"
             ) from error
