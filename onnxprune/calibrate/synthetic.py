@@ -1,5 +1,6 @@
 """Inputs for a network when nobody gives any: by what each input looks like, pictures, tokens or numbers."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,11 +26,21 @@ __all__ = ["synthesise"]
 _FIGURE = 64
 # Pictures that a scale is tried on: enough to see how varied the answers are, few where they are large.
 _TRIED, _PIXELS = 64, 1 << 20
+# Sizes of pictures that networks take laid out flat: those of MNIST and CIFAR-10.
+_FLAT = {784: (1, 28, 28), 3072: (3, 32, 32)}
 # Length of a text where the network leaves it open.
 _LENGTH = 64
+# Texts that a network writes, from which on they are the better stand-in alone.
+_ENOUGH = 32
 
-_Maker = Callable[[int], NDArray[Any]]
-"""Makes the sample of a number, for one input."""
+
+@dataclass(frozen=True)
+class _Made:
+    """How samples of one input are made by their numbers, what the report says, and how many there are at most."""
+
+    make: Callable[[int], NDArray[Any]]
+    note: str
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,26 +78,25 @@ def synthesise(network: Network, *, count: int, seed: int = 0, scale: Scale | No
     slots = Slots.of(network)
     count = max(count // slots.batch, 1) * slots.batch if slots.fixed else count
     wish = _Wish(count, seed, scale)
-    notes: list[str] = []
-    makers: dict[str, _Maker] = {}
+    made: dict[str, _Made] = {}
     for place, slot in enumerate(slots.inputs):
-        made = _maker(network, slots, slot, wish, np.random.default_rng([seed, 3, place]))
-        if made is not None:
-            makers[slot.name], note = made
-            notes.append(note)
+        found = _maker(network, slots, slot, wish, np.random.default_rng([seed, 3, place]))
+        if found is not None:
+            made[slot.name] = found
+    wish = replace(wish, count=min([count, *(item.most for item in made.values() if item.most is not None)]))
 
     def start() -> Iterator[Feeds]:
-        return batched(_samples(network, slots, makers, wish), slots)
+        return batched(_samples(network, slots, made, wish), slots)
 
-    return Calibration("synthetic", tuple(dict.fromkeys(notes)), count, None, start)
+    return Calibration("synthetic", tuple(item.note for item in made.values()), wish.count, None, start)
 
 
-def _samples(network: Network, slots: Slots, makers: Mapping[str, _Maker], wish: _Wish) -> Iterator[Feeds]:
+def _samples(network: Network, slots: Slots, made: Mapping[str, _Made], wish: _Wish) -> Iterator[Feeds]:
     rng = np.random.default_rng([wish.seed, 4])
     one = {slot.name: slot.one for slot in slots.inputs}
     for number in range(wish.count):
-        others = random_feeds(network.index, network.shapes, rng, one) if len(makers) < len(one) else {}
-        yield others | {name: make(number) for name, make in makers.items()}
+        others = random_feeds(network.index, network.shapes, rng, one) if len(made) < len(one) else {}
+        yield others | {name: item.make(number) for name, item in made.items()}
 
 
 def _running_sizes(network: Network) -> dict[str, tuple[int, ...]]:
@@ -114,19 +124,18 @@ def _running_sizes(network: Network) -> dict[str, tuple[int, ...]]:
     return dict(shapes.inputs)
 
 
-def _maker(
-    network: Network, slots: Slots, slot: Slot, wish: _Wish, rng: np.random.Generator
-) -> tuple[_Maker, str] | None:
+def _maker(network: Network, slots: Slots, slot: Slot, wish: _Wish, rng: np.random.Generator) -> _Made | None:
     """Say how samples of one input are made; None where random numbers are all there is."""
-    if channel_axis(slot) is not None and (slot.dtype.kind == "f" or slot.dtype == np.uint8):
-        return _pictures(network, slot, wish, rng)
+    sizes = picture_sizes(slot) if channel_axis(slot) is not None else _FLAT.get(math.prod(slot.one))
+    if sizes is not None and (slot.dtype.kind == "f" or slot.dtype == np.uint8):
+        return _pictures(network, slot, sizes, wish, rng)
     tokens = Tokens.of(slot, network)
     if tokens is not None:
         return _texts(network, slots, tokens, wish, rng)
     beside = companion(slot, slot.one)
     if beside is not None:
         value = beside
-        return (lambda _: value), f"input '{slot.name}' is the same in all samples: {_shown(value)}"
+        return _Made(lambda _: value, f"input '{slot.name}' is the same in all samples: {_shown(value)}")
     if slot.dtype.kind == "f":
         return _numbers(slot, range_of(network, slot), wish)
     return None
@@ -137,8 +146,9 @@ def _shown(value: NDArray[Any]) -> str:
     return "positions" if flat.size > 1 and flat[0] != flat[-1] else "ones" if flat.size and flat[0] else "zeros"
 
 
-def _pictures(network: Network, slot: Slot, wish: _Wish, rng: np.random.Generator) -> tuple[_Maker, str]:
-    sizes = picture_sizes(slot)
+def _pictures(
+    network: Network, slot: Slot, sizes: tuple[int, int, int], wish: _Wish, rng: np.random.Generator
+) -> _Made:
     figures = sizes[0] == 1 and max(sizes) <= _FIGURE
     draw = strokes if figures else dead_leaves
     kind = "drawn strokes" if figures else "dead leaves, pictures of occluding shapes"
@@ -146,36 +156,35 @@ def _pictures(network: Network, slot: Slot, wish: _Wish, rng: np.random.Generato
     pictures = np.rint(draw(wish.count, sizes, rng)).astype(np.uint8)
     if slot.dtype == np.uint8:
         bytes_ = np.ascontiguousarray(np.moveaxis(pictures, 1, -1) if channel_axis(slot) == -1 else pictures)
-        return (lambda number: bytes_[number : number + 1]), f"input '{slot.name}': {kind}, as bytes"
+        return _Made(lambda number: bytes_[number : number + 1], f"input '{slot.name}': {kind}, as bytes")
     scale, note = wish.scale, f"pictures are fed as {wish.scale.name}" if wish.scale is not None else ""
     if scale is None:
         few = int(np.clip(_PIXELS // (sizes[1] * sizes[2]), 16, _TRIED))
         scale, note = find_scale(network, slot, pictures[:few].astype(np.float32))
     chosen = scale
-    return (
+    return _Made(
         lambda number: scaled(pictures[number : number + 1].astype(np.float32), slot, chosen),
         f"input '{slot.name}': {kind}; {note}",
     )
 
 
-def _texts(network: Network, slots: Slots, tokens: Tokens, wish: _Wish, rng: np.random.Generator) -> tuple[_Maker, str]:
+def _texts(network: Network, slots: Slots, tokens: Tokens, wish: _Wish, rng: np.random.Generator) -> _Made:
     slot = tokens.slot
     shape = (wish.count, *slot.one[1:]) if slot.axis == 0 else (wish.count, *slot.one)
     ids = draw_tokens(tokens, shape, rng)
     note = f"input '{slot.name}': token ids below {tokens.vocabulary}, half of them even, half by Zipf's law"
     if len(slot.shape) == 2:
         own = written(network, slots, tokens, (wish.count, slot.one[1]), rng)
-        ids[: len(own)] = own.astype(slot.dtype)
-        if len(own):
-            note = f"input '{slot.name}': {len(own)} texts of {slot.one[1]} tokens that the network writes itself" + (
-                f"; {wish.count - len(own)} of random tokens" if len(own) < wish.count else ""
-            )
-    return (lambda number: ids[number].reshape(slot.one)), note
+        own = own[: len(own) // slots.batch * slots.batch] if slots.fixed else own
+        if len(own) >= min(_ENOUGH, wish.count):
+            note = f"input '{slot.name}': {len(own)} texts of {slot.one[1]} tokens that the network writes itself"
+            return _Made(lambda number: own[number].reshape(slot.one).astype(slot.dtype), note, len(own))
+    return _Made(lambda number: ids[number].reshape(slot.one), note)
 
 
-def _numbers(slot: Slot, within: Range, wish: _Wish) -> tuple[_Maker, str]:
+def _numbers(slot: Slot, within: Range, wish: _Wish) -> _Made:
     def make(number: int) -> NDArray[Any]:
         rng = np.random.default_rng([wish.seed, 5, number])
         return within.draw(slot.one, rng).astype(slot.dtype)
 
-    return make, f"input '{slot.name}': {within.note}"
+    return _Made(make, f"input '{slot.name}': {within.note}")
