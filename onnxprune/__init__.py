@@ -7,10 +7,19 @@
 """
 
 from onnxprune.api import Result, inspect, prune
-from onnxprune.errors import ModelError, OnnxPruneError, OutputError, RefusedError, UsageError, ValidationError
+from onnxprune.errors import (
+    DataError,
+    ModelError,
+    OnnxPruneError,
+    OutputError,
+    RefusedError,
+    UsageError,
+    ValidationError,
+)
 from onnxprune.rewrite import Plan
 
 __all__ = [
+    "DataError",
     "ModelError",
     "OnnxPruneError",
     "OutputError",

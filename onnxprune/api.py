@@ -71,6 +71,13 @@ def prune(
     providers: str | Sequence[str] = (),
     seed: int = 0,
     best_effort: bool = False,
+    calib: Any = None,
+    samples: int | None = None,
+    synthetic: int | None = None,
+    input_range: str = "",
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
+    labels: Any = None,
     replay: Plan | None = None,
 ) -> Result:
     """Remove a share of a network's channels, and prove that nothing else happened.
@@ -86,6 +93,12 @@ def prune(
     method, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep, input_shapes
     providers, seed, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
+    calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
+        Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
+    samples, synthetic, input_range, mean, std
+        As the flags.
+    labels : path or ndarray of int, optional
+        One class per sample of `calib`.
     replay : Plan, optional
         Carry out this plan in place of `ratio`.
 
@@ -129,6 +142,13 @@ def prune(
         providers=names(providers),
         seed=seed,
         best_effort=best_effort,
+        calib=calib,
+        samples=samples,
+        synthetic=synthetic,
+        input_range=input_range,
+        mean=_numbers(mean),
+        std=_numbers(std),
+        labels=labels,
     )
     pruned, outcome = prune_model(_open(model), options, replay=replay)
     return Result(to_surgeon(pruned) if is_surgeon(model) else pruned, outcome.plan, outcome.report)
@@ -173,3 +193,7 @@ def inspect(
 
 def _shapes(given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in (given or {}).items()}
+
+
+def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)

@@ -5,6 +5,7 @@
     OnnxPruneError                     (exit code)
     ├── UsageError                     2  an option is wrong by itself
     ├── ModelError                     1  the input cannot be read, or is not a network that can be run
+    ├── DataError                      1  calibration data cannot be read, or do not fit the network
     ├── OutputError                    1  the output cannot be written
     ├── RefusedError                   1  the input is sound, what was asked of it cannot be done
     └── ValidationError                3  the pruned network is not the network that was planned; nothing was written
@@ -12,7 +13,7 @@
 
 from typing import ClassVar
 
-__all__ = ["ModelError", "OnnxPruneError", "OutputError", "RefusedError", "UsageError", "ValidationError"]
+__all__ = ["DataError", "ModelError", "OnnxPruneError", "OutputError", "RefusedError", "UsageError", "ValidationError"]
 
 
 class OnnxPruneError(Exception):
@@ -29,6 +30,10 @@ class UsageError(OnnxPruneError):
 
 class ModelError(OnnxPruneError):
     """The input file is missing, damaged, or not a network that onnxruntime can run."""
+
+
+class DataError(OnnxPruneError):
+    """Calibration data are missing, damaged, or no inputs of the network."""
 
 
 class OutputError(OnnxPruneError):

@@ -10,7 +10,7 @@ from onnxprune.budget import ALLOCATIONS
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
-from onnxprune.options import REFITS, Options, parse_input_shape, parse_round_to
+from onnxprune.options import REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
 
 __all__ = ["input_shapes", "inspect_parser", "prune_options", "prune_parser"]
 
@@ -72,6 +72,36 @@ def _add_common(parser: _Parser) -> None:
     parser.value("--report", "FILE", "write every number to FILE.json", type=Path)
 
 
+def _add_data(parser: _Parser) -> None:
+    parser.value(
+        "--calib",
+        "DATA",
+        "inputs like those the network will see, no labels needed: .npz (arrays by the inputs' names), .npy, a JSON of "
+        "polygraphy, or a folder of them, of pictures or of test_data_set_* (default: inputs are made up)",
+    )
+    parser.value("--samples", "N", "samples of --calib used at most, evenly spread (default: 1024)", type=int)
+    parser.value(
+        "--synthetic",
+        "N",
+        "samples made up without --calib: pictures with natural statistics, texts that the network writes itself, or "
+        "numbers (default: as many as fit five minutes)",
+        type=int,
+    )
+    parser.value(
+        "--input-range",
+        "LOW,HIGH",
+        "what black and white of a picture are fed as, as in =0,1 or =-1,1 or =0,255 (default: found by trying)",
+        default="",
+    )
+    parser.value("--mean", "NUMBERS", "what is subtracted from pictures, one number or one per colour", default="")
+    parser.value("--std", "NUMBERS", "what they are divided by then, one number or one per colour", default="")
+    parser.value(
+        "--labels",
+        "FILE",
+        "classes of the samples of --calib, whole numbers in an .npy or .npz; folders of pictures in folders have them",
+    )
+
+
 def prune_parser() -> argparse.ArgumentParser:
     """Return the parser of `onnxprune IN OUT`."""
     parser = _parser("onnxprune", _DESCRIPTION, _EPILOG)
@@ -115,6 +145,7 @@ def prune_parser() -> argparse.ArgumentParser:
         "P",
         "onnxruntime providers for validation: cpu, cuda or a full name (default: CUDA where it works, else CPU)",
     )
+    _add_data(parser)
     parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
     parser.value("--plan", "FILE", "write what is kept of each group to FILE (JSON)", type=Path)
     parser.value("--replay", "FILE", "carry out a plan in place of --ratio and --method", type=Path)
@@ -177,4 +208,11 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         providers=tuple(name for text in arguments.providers for name in text.split(",")),
         seed=arguments.seed,
         best_effort=arguments.best_effort,
+        calib=arguments.calib,
+        samples=arguments.samples,
+        synthetic=arguments.synthetic,
+        input_range=arguments.input_range,
+        mean=parse_numbers("--mean", arguments.mean),
+        std=parse_numbers("--std", arguments.std),
+        labels=arguments.labels,
     )

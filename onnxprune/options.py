@@ -5,15 +5,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 from onnxprune.budget import ALLOCATIONS
+from onnxprune.calibrate.scale import Scale, wished
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
 from onnxprune.ops.trace import Opened
 
-__all__ = ["REFITS", "Options", "names", "parse_input_shape", "parse_round_to"]
+__all__ = ["REFITS", "Options", "names", "parse_input_shape", "parse_numbers", "parse_round_to"]
 
 REFITS = ("auto", "off")
 # ONNX keeps sizes in 64 bits; what exceeds 32 is a slip of the finger, and no tensor that a machine could hold.
@@ -54,6 +56,18 @@ class Options:
     seed : int
     best_effort : bool
         Take the nearest reachable share where the ratio cannot be reached.
+    calib : Any
+        Calibration data; None makes some up.
+    samples : int or None
+        How many samples of `calib` are used at most; None is 1,024.
+    synthetic : int or None
+        How many samples are made up; None is as many as take little time.
+    input_range : str
+        What black and white become for the network, as "0,1"; empty is found out.
+    mean, std : tuple of float
+        What pictures are normalised by; empty is found out.
+    labels : Any
+        Classes of the calibration samples.
     """
 
     ratio: float | None = None
@@ -71,6 +85,13 @@ class Options:
     providers: tuple[str, ...] = ()
     seed: int = 0
     best_effort: bool = False
+    calib: Any = None
+    samples: int | None = None
+    synthetic: int | None = None
+    input_range: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    labels: Any = None
 
     def __post_init__(self) -> None:
         """Check every value by itself.
@@ -91,6 +112,7 @@ class Options:
             raise UsageError(f"--min-keep {self.min_keep}: give a number of channels, or a share between 0 and 1")
         if not (_is_whole(self.seed) and self.seed >= 0):
             raise UsageError(f"--seed {self.seed}: give a whole number from 0 on")
+        self._check_data()
         for name, shape in self.input_shapes.items():
             if not all(_is_whole(size) and 0 < size < _LARGEST_SIZE for size in shape):
                 raise UsageError(f"--input-shape {name}:{shape}: give sizes from 1 to {_LARGEST_SIZE - 1}")
@@ -104,6 +126,22 @@ class Options:
                     f"{pattern!r} is no regular expression ({error}); put a backslash before characters of a name that "
                     "mean something in one"
                 ) from error
+
+    def _check_data(self) -> None:
+        for flag, value in (("--samples", self.samples), ("--synthetic", self.synthetic)):
+            if value is not None and not (_is_whole(value) and value >= 1):
+                raise UsageError(f"{flag} {value}: give a whole number from 1 on")
+        if self.calib is not None and self.synthetic is not None:
+            raise UsageError("--calib gives data and --synthetic makes some up: leave one of them out")
+        for flag, other in (("--samples", self.samples), ("--labels", self.labels)):
+            if self.calib is None and other is not None:
+                raise UsageError(f"{flag} is about the data of --calib: give those too, or leave it out")
+        wished(span=self.input_range, mean=self.mean, std=self.std)
+
+    @property
+    def scale(self) -> Scale | None:
+        """What pictures are fed as; None is found out."""
+        return wished(span=self.input_range, mean=self.mean, std=self.std)
 
     @property
     def opened(self) -> Opened:
@@ -134,7 +172,19 @@ class Options:
             "input_shapes": {name: [int(size) for size in shape] for name, shape in self.input_shapes.items()},
             "seed": int(self.seed),
             "best_effort": bool(self.best_effort),
+            "calib": None if self.calib is None else _named(self.calib),
+            "samples": None if self.samples is None else int(self.samples),
+            "synthetic": None if self.synthetic is None else int(self.synthetic),
+            "input_range": self.input_range,
+            "mean": [float(value) for value in self.mean],
+            "std": [float(value) for value in self.std],
+            "labels": None if self.labels is None else _named(self.labels),
         }
+
+
+def _named(source: Any) -> str:
+    """Say where data come from: a path, or the type of a value."""
+    return str(source) if isinstance(source, str | PathLike) else type(source).__name__
 
 
 def _is_number(value: object) -> bool:
@@ -165,6 +215,24 @@ def parse_round_to(text: str) -> int | str:
     (8, 'auto')
     """
     return int(text) if _DIGITS.fullmatch(text) else text
+
+
+def parse_numbers(flag: str, text: str) -> tuple[float, ...]:
+    """Read one number or several with commas between.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parse_numbers("--mean", "0.485,0.456,0.406")
+    (0.485, 0.456, 0.406)
+    """
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UsageError(f"{flag} {text}: give one number, or three with commas between") from error
 
 
 def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:

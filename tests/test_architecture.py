@@ -12,6 +12,7 @@ import onnxprune
 ROOT = Path(onnxprune.__file__).parent
 FLOORS = (
     {"errors"},
+    {"extras"},
     {"coreset", "graph"},
     {"shapes"},
     {"ops", "methods", "prepare"},
@@ -31,7 +32,7 @@ FLOORS = (
 )
 # Who may import what of the world of ONNX; runtime and graphsurgeon have one door each.
 DOORS = {"onnxruntime": {"graph"}, "onnx_graphsurgeon": {"graph"}}
-BLIND = {"errors", "coreset", "methods", "budget", "report", "progress", "options", "flags", "facts", "cli"}
+BLIND = {"errors", "extras", "coreset", "methods", "budget", "report", "progress", "options", "flags", "facts", "cli"}
 LINES = 400
 
 MODULES = {

@@ -11,7 +11,7 @@ from onnx import TensorProto, TypeProto, helper
 from onnxprune.graph.index import Index
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Feeds", "jittered", "other_shapes", "random_feeds", "shape_attempts"]
+__all__ = ["Feeds", "jittered", "looked_up", "other_shapes", "random_feeds", "shape_attempts"]
 
 Feeds = dict[str, NDArray[Any]]
 """One value per input of the network; a list of one where the input is a sequence."""
@@ -21,8 +21,8 @@ _MOVES = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Sli
 _LARGER: tuple[dict[int, int], ...] = ({}, {16: 64, 224: 256}, {16: 512, 224: 320}, {16: 4096, 224: 640})
 
 
-def _bound(index: Index, shapes: Shapes, name: str, default: int) -> int:
-    """Smallest table that an integer input looks things up in; `default` where it looks up nothing."""
+def looked_up(index: Index, shapes: Shapes, name: str) -> int | None:
+    """Rows of the smallest table that an integer input looks things up in; None where it looks up nothing."""
     pending, seen, sizes = [name], {name}, []
     while pending:
         current = pending.pop()
@@ -34,7 +34,7 @@ def _bound(index: Index, shapes: Shapes, name: str, default: int) -> int:
             elif node.op_type in _MOVES:
                 pending.extend(out for out in node.output if out and out not in seen)
                 seen.update(node.output)
-    return max(min(sizes, default=default), 1)
+    return max(min(sizes), 1) if sizes else None
 
 
 def shape_attempts(index: Index, shapes: Shapes) -> Iterator[dict[str, tuple[int, ...]]]:
@@ -113,7 +113,7 @@ def random_feeds(
         elif dtype.kind in "iu":
             # Integers of a byte are quantised numbers, others positions or choices.
             default = int(np.iinfo(dtype).max) + 1 if dtype.itemsize == 1 else 2
-            bound = _bound(index, shapes, value.name, default)
+            bound = looked_up(index, shapes, value.name) or default
             feeds[value.name] = rng.integers(0, bound, size=shape).astype(dtype)
         else:
             feeds[value.name] = rng.standard_normal(shape).astype(dtype)

@@ -1,0 +1,203 @@
+"""Made-up inputs: of the kind that an input looks like, the same for a seed, and at the scale a network expects."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from doors import Command, convolutional, perceptron
+from net import Net
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from onnxprune.analysis import analyse
+from onnxprune.calibrate.calibration import Calibration, Network, Slots
+from onnxprune.calibrate.leaves import dead_leaves
+from onnxprune.calibrate.respond import find_scale
+from onnxprune.calibrate.scale import COLOURED, GREY, wished
+from onnxprune.calibrate.strokes import strokes
+from onnxprune.calibrate.synthetic import synthesise
+from onnxprune.errors import UsageError
+from onnxprune.graph import io
+from onnxprune.graph.staged import open_session
+from onnxprune.options import Options
+
+
+def network(proto: ModelProto) -> Network:
+    analysis = analyse(io.from_proto(proto))
+    return Network(analysis.model, analysis.index, analysis.shapes)
+
+
+def rows(calibration: Calibration, name: str = "x0") -> NDArray[Any]:
+    return np.concatenate([feeds[name] for feeds in calibration.batches()])
+
+
+# --- pictures
+
+
+@pytest.mark.parametrize("draw", [dead_leaves, strokes])
+@pytest.mark.parametrize("sizes", [(3, 32, 32), (1, 28, 28), (3, 24, 40)])
+def test_pictures_are_bytes_that_differ(draw: Any, sizes: tuple[int, int, int]) -> None:
+    drawn = draw(7, sizes, np.random.default_rng(0))
+    assert drawn.shape == (7, *sizes) and drawn.dtype == np.float32
+    assert drawn.min() >= 0 and drawn.max() <= 255 and drawn.std() > 20
+    assert len({picture.tobytes() for picture in drawn}) == 7
+    assert np.array_equal(drawn, draw(7, sizes, np.random.default_rng(0)))
+
+
+def test_dead_leaves_are_like_photographs() -> None:
+    """Neighbours are alike, colours go together, and amplitudes fall about as one over frequency."""
+    drawn = dead_leaves(128, (3, 32, 32), np.random.default_rng(0)).astype(np.float64)
+    centred = drawn - drawn.mean(axis=(2, 3), keepdims=True)
+    neighbours = (centred[..., 1:] * centred[..., :-1]).mean() / (centred**2).mean()
+    assert neighbours > 0.7
+    colours = np.corrcoef(drawn.transpose(1, 0, 2, 3).reshape(3, -1))
+    assert colours[0, 1] > 0.6 and colours[0, 2] > 0.6
+    power = (np.abs(np.fft.fft(centred.mean(axis=1), axis=-1)) ** 2).mean(axis=(0, 1))[1:12]
+    slope = np.polyfit(np.log(np.arange(1, 12)), np.log(power), 1)[0]
+    assert -2.5 < slope < -0.7
+
+
+def test_strokes_are_bright_on_black() -> None:
+    drawn = strokes(64, (1, 28, 28), np.random.default_rng(0))
+    assert 0.05 < (drawn > 128).mean() < 0.3 and (drawn[:, :, 0] == 0).mean() > 0.9
+
+
+def with_norm(mean: NDArray[Any], deviation: NDArray[Any]) -> ModelProto:
+    """A network whose first BatchNormalization has stored statistics of its input."""
+    net = Net()
+    x = net.input("n", len(mean), 32, 32)
+    ones, zeros = np.ones(len(mean)), np.zeros(len(mean))
+    stored = [net.constant(values, np.float32) for values in (ones, zeros, mean, deviation**2)]
+    normal = net.add("BatchNormalization", net.add("Identity", x), *stored)
+    return net.done(net.add("Relu", net.conv(normal, 8, len(mean), kernel=(3, 3))))
+
+
+@pytest.mark.parametrize("number", range(len(COLOURED)))
+def test_stored_statistics_tell_the_scale(number: int) -> None:
+    pictures = dead_leaves(32, (3, 32, 32), np.random.default_rng(0))
+    fed = COLOURED[number].apply(pictures, -3)
+    made = network(with_norm(fed.mean(axis=(0, 2, 3)), fed.std(axis=(0, 2, 3))))
+    found, note = find_scale(made, Slots.of(made).inputs[0], pictures)
+    assert found == COLOURED[number] and "statistics" in note
+
+
+@pytest.mark.parametrize(("shift", "divisor", "name"), [(0.1307, 0.3081, "0 to 1"), (127.5, 127.5, "0 to 255")])
+def test_operators_in_front_tell_the_scale(shift: float, divisor: float, name: str) -> None:
+    net = Net()
+    x = net.input("n", 1, 28, 28)
+    less = net.add("Sub", x, net.constant(shift, np.float32))
+    normal = net.add("Div", less, net.constant(divisor, np.float32))
+    made = network(net.done(net.conv(normal, 8, 1, kernel=(3, 3))))
+    notes = synthesise(made, count=4).notes
+    assert any(f"fed as {name}: the graph's first operators" in note for note in notes)
+    assert any(scale.name == name for scale in GREY)
+
+
+def test_a_scale_that_is_asked_for_is_taken() -> None:
+    made = network(convolutional())
+    fed = rows(synthesise(made, count=8, scale=wished(span="0,255")))
+    assert fed.max() > 100 and np.allclose(fed, np.rint(fed), atol=1e-3)
+    assert rows(synthesise(made, count=8, scale=wished(span="-1,1"))).min() < -0.2
+
+
+def test_channels_last_and_bytes() -> None:
+    net = Net()
+    x = net.input("n", 16, 16, 3, kind=TensorProto.UINT8)
+    first = net.add("Transpose", net.add("Cast", x, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    fed = rows(synthesise(network(net.done(net.conv(first, 8, 3, kernel=(3, 3)))), count=5))
+    assert fed.shape == (5, 16, 16, 3) and fed.dtype == np.uint8 and fed.std() > 20
+
+
+# --- all kinds
+
+
+@pytest.mark.parametrize("make", [convolutional, perceptron])
+def test_seeds(make: Any) -> None:
+    made = network(make())
+    first, again, other = (rows(synthesise(made, count=10, seed=seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    calibration = synthesise(made, count=10, seed=1)
+    assert np.array_equal(rows(calibration), rows(calibration)) and calibration.count == 10
+
+
+def test_a_fixed_batch_is_filled() -> None:
+    calibration = synthesise(network(perceptron()), count=12)
+    assert calibration.count == 10 and [len(feeds["x0"]) for feeds in calibration.batches()] == [5, 5]
+    assert synthesise(network(perceptron()), count=1).count == 5
+
+
+def test_a_clip_in_front_tells_the_range() -> None:
+    net = Net()
+    x = net.input("n", 6)
+    clipped = net.add("Clip", x, net.constant(2, np.float32), net.constant(4, np.float32))
+    fed = rows(synthesise(network(net.done(net.dense(clipped, 4, 6))), count=200))
+    assert fed.min() >= 2 and fed.max() <= 4 and abs(fed.mean() - 3) < 0.1
+
+
+def test_a_shift_and_a_divisor_in_front_are_undone() -> None:
+    net = Net()
+    x = net.input("n", 3)
+    less = net.add("Sub", x, net.constant([10, 20, 30], np.float32))
+    normal = net.add("Div", less, net.constant([1, 2, 3], np.float32))
+    fed = rows(synthesise(network(net.done(net.dense(normal, 4, 3))), count=500))
+    assert np.allclose(fed.mean(axis=0), [10, 20, 30], atol=0.5) and np.allclose(fed.std(axis=0), [1, 2, 3], rtol=0.15)
+
+
+# --- texts
+
+
+def language_model(*, causal: bool = True, vocabulary: int = 80) -> ModelProto:
+    """Scores of the next token from the one at hand; where it is not causal, from the mean of all too."""
+    net = Net()
+    ids = net.input("n", "t", kind=TensorProto.INT64, name="input_ids")
+    mask = net.input("n", "t", kind=TensorProto.INT64, name="attention_mask")
+    hidden = net.add("Gather", net.weight(vocabulary, 12), ids)
+    kept = net.add("Unsqueeze", net.add("Cast", mask, to=TensorProto.FLOAT), net.constant([2]))
+    hidden = net.add("Mul", hidden, kept)
+    if not causal:
+        hidden = net.add("Add", hidden, net.add("ReduceMean", hidden, axes=[1], keepdims=1))
+    return net.done(net.dense(hidden, vocabulary, 12))
+
+
+def test_a_language_model_writes_by_itself() -> None:
+    made = network(language_model())
+    calibration = synthesise(made, count=40)
+    ids, mask = rows(calibration, "input_ids"), rows(calibration, "attention_mask")
+    assert ids.shape == (40, 64) and (mask == 1).all() and any("writes itself" in note for note in calibration.notes)
+    session = open_session(made.model.copy(), made.providers)
+    (scores,) = session.run({"input_ids": ids, "attention_mask": mask}).values()
+    chosen = np.take_along_axis(scores[:, :-1], ids[:, 1:, None], axis=2)
+    assert (chosen > np.median(scores[:, :-1], axis=2, keepdims=True)).mean() > 0.9
+
+
+def test_other_texts_are_drawn_and_leave_special_tokens_out() -> None:
+    calibration = synthesise(network(language_model(causal=False)), count=60)
+    ids = rows(calibration, "input_ids")
+    assert ids.min() == 4 and ids.max() == 79 and any("Zipf" in note for note in calibration.notes)
+    assert (ids < 14).mean() > 2 * (ids >= 70).mean()
+
+
+# --- flags
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--samples", "0", "--calib", "x.npz"], "--samples 0"),
+    (["--synthetic", "0"], "--synthetic 0"),
+    (["--synthetic", "5", "--calib", "x.npz"], "leave one of them out"),
+    (["--samples", "5"], "data of --calib"),
+    (["--labels", "l.npy"], "data of --calib"),
+    (["--input-range", "5"], "--input-range 5"),
+    (["--mean", "a"], "--mean a"),
+    (["--mean", "1,2"], "--mean 1.0,2.0"),
+    (["--std", "0"], "--std 0.0"),
+])  # fmt: skip
+def test_flags_that_are_wrong_by_themselves(command: Command, flags: list[str], words: str) -> None:
+    path = command.put(perceptron())
+    command.refused(path, command.folder / "out.onnx", "--ratio", "0.5", *flags, code=2, words=[words])
+
+
+def test_options_say_where_data_come_from() -> None:
+    options = Options(calib=[1], samples=3, mean=(0.5,), std=(0.5,))
+    assert options.request()["calib"] == "list" and options.scale is not None
+    with pytest.raises(UsageError, match="--samples"):
+        Options(calib="x", samples=True)
