@@ -12,7 +12,7 @@ from onnxprune.calibrate.feeds import Feeds
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU
-from onnxprune.graph.shapes import Shapes
+from onnxprune.shapes.infer import Shapes
 
 __all__ = ["Calibration", "Network", "Slot", "Slots", "batched"]
 
