@@ -58,6 +58,7 @@ def prune(
     *,
     ratio: float | None = None,
     method: str = "coreset",
+    rank: int | None = None,
     measure: str = "params",
     allocation: str = "global",
     refit: str = "auto",
@@ -90,8 +91,8 @@ def prune(
         model's version and quantization annotations.
     ratio : float
         Share to remove of `measure`, between 0 and 1, met within one percentage point.
-    method, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep, input_shapes
-    providers, seed, best_effort
+    method, rank, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep
+    input_shapes, providers, seed, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
         Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
@@ -129,6 +130,7 @@ def prune(
     options = Options(
         ratio=ratio,
         method=method,
+        rank=rank,
         measure=measure,
         allocation=allocation,
         refit=refit,

@@ -59,6 +59,8 @@ def rank(analysis: Analysis, options: Options, progress: Progress) -> list[Choic
     """
     reader = _reader(analysis)
     method = METHODS[options.method]
+    if options.rank is not None:
+        method = method.with_rank(options.rank)
     choices = []
     for number, group in enumerate(analysis.coupling.groups):
         choices.append(method(reader.channels(group), np.random.default_rng([options.seed, number])))
@@ -175,8 +177,10 @@ def choose(analysis: Analysis, options: Options, choices: list[Choice], source: 
             "--round-to and --min-keep keep them; ask for more"
         )
     plans = tuple(
-        GroupPlan(group.name, group.size, tuple(map(int, sample.kept)), tuple(map(float, sample.factors)))
-        for group, sample in zip(analysis.coupling.groups, best.samples, strict=True)
+        GroupPlan(
+            group.name, group.size, tuple(map(int, sample.kept)), tuple(map(float, sample.factors)), notes=choice.notes
+        )
+        for group, sample, choice in zip(analysis.coupling.groups, best.samples, choices, strict=True)
     )
     return Plan(source, plans, options.request())
 

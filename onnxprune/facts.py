@@ -231,8 +231,10 @@ def describe(
     found = _found(analysis)
     if plan.changes_nothing:
         after, found["made_plain"] = before, dict.fromkeys(_PLAIN, 0)
+    notes = {planned.name: list(planned.notes) for planned in plan.groups}
     for entry, count in zip(found["groups"], counts, strict=True):
         entry["kept"] = int(count)
+        entry["notes"] = notes.get(entry["name"], [])
     return {
         "input": _placed(source, before),
         "output": _placed(result, after),

@@ -113,6 +113,13 @@ def prune_parser() -> argparse.ArgumentParser:
     parser.value("--measure", "M", f"share of what: {measures} (default: params)", default="params")
     parser.value("--method", "M", f"how channels are chosen (default: coreset). {methods}", default="coreset")
     parser.value(
+        "--rank",
+        "N",
+        "dimensions that lowner reduces the n channels of a group to (default: half the root of n / 2; up to the root "
+        "of n / 2 its ellipsoids tell channels apart)",
+        type=int,
+    )
+    parser.value(
         "--allocation",
         "A",
         f"how the share is spread: {allocations} (default: global, by normalised scores; uniform: every group alike)",
@@ -196,6 +203,7 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         ratio=arguments.ratio,
         measure=arguments.measure,
         method=arguments.method,
+        rank=arguments.rank,
         allocation=arguments.allocation,
         refit=arguments.refit,
         include=tuple(arguments.include),

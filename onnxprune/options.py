@@ -34,6 +34,8 @@ class Options:
     measure : {"params", "macs", "channels"}
     method : str
         A row of `METHODS`.
+    rank : int or None
+        Dimensions that the method reduces points to, for those that do; None leaves it to the method.
     allocation : {"uniform", "global"}
     refit : {"auto", "off"}
         Whether the readers' weights are solved anew on calibration data: "auto" does so where there is any, and there
@@ -73,6 +75,7 @@ class Options:
     ratio: float | None = None
     measure: str = "params"
     method: str = "coreset"
+    rank: int | None = None
     allocation: str = "global"
     refit: str = "auto"
     include: tuple[str, ...] = ()
@@ -104,6 +107,11 @@ class Options:
             raise UsageError(f"--ratio {self.ratio}: give the share to remove, a number between 0 and 1, both excluded")
         _one_of("--measure", self.measure, MEASURES)
         _one_of("--method", self.method, METHODS)
+        if self.rank is not None and METHODS[self.method].at_rank is None:
+            able = ", ".join(name for name, recipe in METHODS.items() if recipe.at_rank is not None)
+            raise UsageError(f"--rank {self.rank}: --method {self.method} reduces nothing to a rank; {able} do")
+        if self.rank is not None and not (_is_whole(self.rank) and self.rank >= 1):
+            raise UsageError(f"--rank {self.rank}: give a whole number of dimensions from 1 on")
         _one_of("--allocation", self.allocation, ALLOCATIONS)
         _one_of("--refit", self.refit, REFITS)
         if self.round_to not in ("off", "auto") and not (_is_whole(self.round_to) and int(self.round_to) >= 1):
@@ -161,6 +169,7 @@ class Options:
             "ratio": None if self.ratio is None else float(self.ratio),
             "measure": self.measure,
             "method": self.method,
+            "rank": None if self.rank is None else int(self.rank),
             "allocation": self.allocation,
             "refit": self.refit,
             "include": list(self.include),

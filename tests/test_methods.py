@@ -10,7 +10,19 @@ import pytest
 from numpy.typing import NDArray
 
 from onnxprune.coreset.sampling import draws_for
-from onnxprune.methods import METHODS, Channels, Choice, Recipe, Sample, balanced, baselines, mussay, order, recipe
+from onnxprune.methods import (
+    METHODS,
+    Channels,
+    Choice,
+    Recipe,
+    Sample,
+    balanced,
+    baselines,
+    mussay,
+    order,
+    recipe,
+    tukan,
+)
 from onnxprune.methods.recipe import table
 
 N = 24
@@ -267,7 +279,16 @@ def test_names_and_summaries(method: Recipe) -> None:
 
 
 def test_the_table() -> None:
-    assert list(METHODS) == ["random", "l1", "l2", "coreset", "coreset-sampled", "coreset-distinct"]
+    assert list(METHODS) == [
+        "random",
+        "l1",
+        "l2",
+        "coreset",
+        "coreset-sampled",
+        "coreset-distinct",
+        "lowner",
+        "lowner-sampled",
+    ]
 
 
 def test_a_name_used_twice_is_refused() -> None:
@@ -275,7 +296,7 @@ def test_a_name_used_twice_is_refused() -> None:
         table(baselines.RECIPES, mussay.RECIPES, baselines.RECIPES[1:])
 
 
-@pytest.mark.parametrize("module", [order, recipe, baselines, mussay], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [order, recipe, baselines, mussay, tukan], ids=lambda module: module.__name__)
 def test_examples_run(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0

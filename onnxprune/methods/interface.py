@@ -84,11 +84,14 @@ class Choice:
         For sampled methods: `sample(count)` gives what is kept, with the factors of the readers' weights, where the
         budget wants `count` channels; `order` is then only a preview. It is a function of `count` alone: asked again,
         it answers the same. With rows, `count` is a multiple of their number. None: keep the first `count` of `order`.
+    notes : tuple of str
+        Facts for the report, each a clause without a full stop: what the scores rest on, what does not hold.
     """
 
     order: NDArray[np.int64]
     scores: NDArray[np.float64]
     sample: Callable[[int], Sample] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Method(Protocol):

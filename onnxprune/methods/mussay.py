@@ -33,7 +33,7 @@ from onnxprune.methods.interface import Channels, Choice, Sample
 from onnxprune.methods.order import ranking
 from onnxprune.methods.recipe import Recipe
 
-__all__ = ["RECIPES", "coreset", "coreset_distinct", "coreset_sampled", "importance"]
+__all__ = ["RECIPES", "coreset", "coreset_distinct", "coreset_sampled", "importance", "sampled"]
 
 Sampler = Callable[[NDArray[np.float64], int, np.random.Generator], Sample]
 
@@ -116,7 +116,7 @@ def coreset_sampled(channels: Channels, rng: np.random.Generator) -> Choice:
     >>> sample(25).kept.size, round(float(sample(25).factors.sum()), 6)
     (22, 50.0)
     """
-    return _sampled(channels, rng, _fixed_draws)
+    return sampled(importance(channels), channels.rows, rng)
 
 
 def coreset_distinct(channels: Channels, rng: np.random.Generator) -> Choice:
@@ -140,7 +140,7 @@ def coreset_distinct(channels: Channels, rng: np.random.Generator) -> Choice:
     >>> coreset_distinct(channels, np.random.default_rng(0)).sample(25).kept.size
     25
     """
-    return _sampled(channels, rng, _distinct_draws)
+    return sampled(importance(channels), channels.rows, rng, _distinct_draws)
 
 
 def _lengths(channels: Channels) -> NDArray[np.float64]:
@@ -155,31 +155,6 @@ def _tame(reader: Reals) -> Reals:
     """Take out the scale of one reader, which cancels, where its sums could overflow or vanish."""
     peak = max(float(reader.max(initial=0.0)), -float(reader.min(initial=0.0)))
     return reader if peak == 0.0 or 1e-25 < peak < 1e25 else reader.astype(np.float64) / peak
-
-
-def _sampled(channels: Channels, rng: np.random.Generator, sampler: Sampler) -> Choice:
-    """Return the choice whose samples come from `sampler`, or from each row by itself."""
-    scores = importance(channels)
-    seed = int(rng.integers(2**63))
-    rows = np.zeros(scores.size, dtype=np.int64) if channels.rows is None else channels.rows
-    members = [np.flatnonzero(rows == row) for row in np.unique(rows)]
-    chosen = sampler if len(members) == 1 else _distinct_draws
-
-    def sample(count: int) -> Sample:
-        largest = len(members) * min(row.size for row in members)
-        if not 1 <= count <= largest or count % len(members):
-            raise ValueError(f"count = {count}: give a multiple of {len(members)} from {len(members)} to {largest}")
-        share = count // len(members)
-        parts = [
-            _sample(probabilities(scores[row]), share, chosen, np.random.default_rng([seed, index]))
-            for index, row in enumerate(members)
-        ]
-        kept = np.concatenate([row[part.kept] for row, part in zip(members, parts, strict=True)])
-        factors = np.concatenate([part.factors for part in parts])
-        ascending = np.argsort(kept)
-        return Sample(kept[ascending].astype(np.int64), factors[ascending])
-
-    return Choice(ranking(scores), scores, sample)
 
 
 def _sample(pr: NDArray[np.float64], count: int, sampler: Sampler, rng: np.random.Generator) -> Sample:
@@ -205,6 +180,52 @@ def _weighted(counts: NDArray[np.int64], pr: NDArray[np.float64], draws: int) ->
     """Return the drawn points with their factors count / (m · pr)."""
     kept = np.flatnonzero(counts).astype(np.int64)
     return Sample(kept, importance_factors(counts, pr, draws)[kept])
+
+
+def sampled(
+    scores: NDArray[np.float64],
+    rows: NDArray[np.int64] | None,
+    rng: np.random.Generator,
+    sampler: Sampler = _fixed_draws,
+) -> Choice:
+    """Choose by importance sampling, or from each row by itself where there are rows.
+
+    Parameters
+    ----------
+    scores : ndarray of float64 (n,)
+        Probabilities.
+    rows : ndarray of int64 (n,) or None
+        `Channels.rows`.
+    rng : numpy.random.Generator
+        Read once.
+    sampler : callable
+        Draws from probabilities; by default a number of draws fixed in advance.
+
+    Returns
+    -------
+    Choice
+        Ordered by descending score.
+    """
+    seed = int(rng.integers(2**63))
+    rows = np.zeros(scores.size, dtype=np.int64) if rows is None else rows
+    members = [np.flatnonzero(rows == row) for row in np.unique(rows)]
+    chosen = sampler if len(members) == 1 else _distinct_draws
+
+    def sample(count: int) -> Sample:
+        largest = len(members) * min(row.size for row in members)
+        if not 1 <= count <= largest or count % len(members):
+            raise ValueError(f"count = {count}: give a multiple of {len(members)} from {len(members)} to {largest}")
+        share = count // len(members)
+        parts = [
+            _sample(probabilities(scores[row]), share, chosen, np.random.default_rng([seed, index]))
+            for index, row in enumerate(members)
+        ]
+        kept = np.concatenate([row[part.kept] for row, part in zip(members, parts, strict=True)])
+        factors = np.concatenate([part.factors for part in parts])
+        ascending = np.argsort(kept)
+        return Sample(kept[ascending].astype(np.int64), factors[ascending])
+
+    return Choice(ranking(scores), scores, sample)
 
 
 RECIPES: tuple[Recipe, ...] = (

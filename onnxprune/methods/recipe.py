@@ -1,6 +1,7 @@
 """Knows what a row of the table of methods is: a name, a line for --help, a function, and the balance over rows."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,12 +26,15 @@ class Recipe:
         The recipe proper. It need not look at `Channels.rows` for its order: the call below interleaves it.
     random_order : bool
         Whether the order itself, and not only a sample, depends on the generator.
+    at_rank : callable or None
+        Gives the recipe proper for a rank that points are reduced to (`--rank`); None where there is no such thing.
     """
 
     name: str
     summary: str
     function: Method
     random_order: bool = False
+    at_rank: Callable[[int], Method] | None = None
 
     def __call__(self, channels: Channels, rng: np.random.Generator) -> Choice:
         """Rank the channels of one group; where it has rows, every prefix that can be balanced is.
@@ -49,6 +53,27 @@ class Recipe:
         if channels.rows is None:
             return choice
         return replace(choice, order=balanced(choice.order, channels.rows))
+
+    def with_rank(self, rank: int) -> "Recipe":
+        """Give the same method at a rank that the user chose.
+
+        Parameters
+        ----------
+        rank : int
+            From 1 on.
+
+        Returns
+        -------
+        Recipe
+
+        Raises
+        ------
+        ValueError
+            If the method reduces nothing to a rank.
+        """
+        if self.at_rank is None:
+            raise ValueError(f"the method {self.name} reduces nothing to a rank: leave the rank out")
+        return replace(self, function=self.at_rank(rank))
 
 
 def table(*groups: tuple[Recipe, ...]) -> dict[str, Recipe]:

@@ -64,6 +64,15 @@ def _groups(facts: Facts) -> Table:
     return table
 
 
+def _said(facts: Facts) -> list[Text]:
+    """What the method has to say about its choice in each group; groups with the same notes together."""
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for group in facts["groups"]:
+        if group.get("notes"):
+            alike[tuple(group["notes"])].append(group["name"])
+    return [Text(f"{', '.join(names)}: {'; '.join(notes)}.") for notes, names in alike.items()]
+
+
 def _kinds(facts: Facts) -> Text:
     """Say what was found in one sentence: groups by kind, and how many units they have together."""
     found: dict[str, list[int]] = defaultdict(list)
@@ -178,7 +187,7 @@ def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
     """
     parts: list[RenderableType] = [_before_after(facts)]
     if verbose:
-        parts += [_groups(facts), *_pinned(facts)]
+        parts += [_groups(facts), *_said(facts), *_pinned(facts)]
         parts.append(Text("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in facts["time"].items())))
     return [*parts, *_proof(facts), *_notes(facts)]
 
