@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from onnxprune.coreset import bounds
+from onnxprune.coreset.activations import activation_named
 from onnxprune.coreset.bounds import Sums, draws_needed, failure_probability, guaranteed_error
-from onnxprune.coreset.sensitivity import activation_named, probabilities, sensitivities
+from onnxprune.coreset.sensitivity import probabilities, sensitivities
 
 Array = NDArray[np.float64]
 TRIALS = 1000

@@ -34,6 +34,12 @@ class Channels:
         Operator between writer and readers ("Relu", "Sigmoid", …), "" where there is none or it is not known.
     rows : ndarray of int (n,) or None
         If given, any choice must keep equally many channels of every row (a grouped convolution's groups).
+    parameters : tuple of float
+        The activation's, as `coreset.activations.PARAMETERS` names them; a limit that is not known is infinite. Empty
+        for the customary ones.
+    beta : float
+        Bound of ‖x‖₂, x what all writers of one channel read, side by side, with a 1 for the bias; 1 where it is not
+        known: it cancels for Relu.
     """
 
     incoming: Sequence[Reals]
@@ -41,6 +47,8 @@ class Channels:
     outgoing: Sequence[Reals]
     activation: str = ""
     rows: NDArray[np.int64] | None = None
+    parameters: tuple[float, ...] = ()
+    beta: float = 1.0
 
     @property
     def count(self) -> int:

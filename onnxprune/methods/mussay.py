@@ -26,6 +26,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.coreset.activations import activation_named
 from onnxprune.coreset.norms import Reals, row_norms
 from onnxprune.coreset.sampling import draw, draw_distinct, drawable, draws_for, importance_factors
 from onnxprune.coreset.sensitivity import probabilities, sensitivities
@@ -64,7 +65,8 @@ def importance(channels: Channels) -> NDArray[np.float64]:
     """
     lengths = _lengths(channels)[:, None]
     readers = channels.outgoing or (np.ones((channels.count, 1, 1)),)
-    per_reader = [sensitivities(lengths, _tame(reader), channels.activation) for reader in readers]
+    activation = activation_named(channels.activation, channels.parameters)
+    per_reader = [sensitivities(lengths, _tame(reader), activation, beta=channels.beta) for reader in readers]
     shares = [probabilities(sensitivity) for sensitivity in per_reader if sensitivity.any()]
     return np.mean(shares, axis=0) if shares else probabilities(np.zeros(channels.count))
 
