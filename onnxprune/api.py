@@ -70,6 +70,8 @@ def prune(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     providers: str | Sequence[str] = (),
     seed: int = 0,
+    input_bound: float | None = None,
+    certify: bool = False,
     best_effort: bool = False,
     replay: Plan | None = None,
 ) -> Result:
@@ -84,7 +86,7 @@ def prune(
     ratio : float
         Share to remove of `measure`, between 0 and 1, met within one percentage point.
     method, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep, input_shapes
-    providers, seed, best_effort
+    providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     replay : Plan, optional
         Carry out this plan in place of `ratio`.
@@ -128,6 +130,8 @@ def prune(
         input_shapes=_shapes(input_shapes),
         providers=names(providers),
         seed=seed,
+        input_bound=input_bound,
+        certify=certify,
         best_effort=best_effort,
     )
     pruned, outcome = prune_model(_open(model), options, replay=replay)

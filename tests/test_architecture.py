@@ -23,6 +23,7 @@ FLOORS = (
     {"options"},
     {"analysis"},
     {"choose", "facts", "flags"},
+    {"certify"},
     {"pipeline"},
     {"api"},
     {"cli"},

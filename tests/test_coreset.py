@@ -340,6 +340,8 @@ def test_masses_bound_what_leaving_out_and_rescaling_do() -> None:
     alone = np.where(np.arange(9) == 2, 1.0, 0.0)
     expected = np.abs(weights[2]).sum(axis=1) * 2.0 * np.linalg.norm(points[2])
     np.testing.assert_allclose(masses(points, weights, "Relu", alone, beta=2.0), expected, rtol=1e-12)
+    both = masses(points, weights, "Relu", np.column_stack([shares, alone]), beta=2.0)
+    np.testing.assert_allclose(both, [bound, expected], rtol=1e-12)
     many = rng.standard_normal((3000, 500))
     np.testing.assert_allclose(
         masses(np.ones((3000, 1)), many, "Relu", np.ones(3000)), np.abs(many).sum(axis=0), rtol=1e-12

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
-__all__ = ["ACTIVATIONS", "PARAMETERS", "Activation", "activation_named"]
+__all__ = ["ACTIVATIONS", "LINEAR", "PARAMETERS", "Activation", "activation_named"]
 
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]

@@ -81,12 +81,12 @@ def masses(
     ----------
     points, weights, activation, beta
         As in `sensitivities`.
-    shares : ndarray of float64 (n,)
-        a(p).
+    shares : ndarray of float64 (n,) or (n, c)
+        a(p), one column for each of several changes.
 
     Returns
     -------
-    ndarray of float64 (k,)
+    ndarray of float64 (k,) or (c, k)
 
     Raises
     ------
@@ -100,10 +100,10 @@ def masses(
     [0.5, 0.0]
     """
     sums = _checked(points, weights, beta)
-    most = np.abs(shares) * _named(activation).bound(beta * row_norms(points))
-    total = np.zeros(sums.shape[1])
+    most = np.abs(shares.T) * _named(activation).bound(beta * row_norms(points))
+    total = np.zeros((*most.shape[:-1], sums.shape[1]))
     for part, magnitudes in _magnitudes(sums):
-        total += most[part] @ magnitudes
+        total += most[..., part] @ magnitudes
     return total
 
 

@@ -23,7 +23,7 @@ from onnxprune.methods import Channels
 from onnxprune.ops.pointwise import ACTIVATIONS
 from onnxprune.ops.trace import Block, Role, Use
 
-__all__ = ["ChannelReader"]
+__all__ = ["ChannelReader", "activation_parameters"]
 
 Floats = NDArray[np.float64]
 _PART = 1 << 18
@@ -189,7 +189,7 @@ class ChannelReader:
                 break
             follower = self.index.nodes[edges[0].node]
             if follower.op_type in ACTIVATIONS:
-                return _Tail(scale, shift, follower.op_type, self._parameters(follower))
+                return _Tail(scale, shift, follower.op_type, activation_parameters(follower, self.quantised.vector))
             if follower.op_type == "BatchNormalization" and scale is None:
                 scale, shift = self._fold(block, shift, list(follower.input), attributes(follower))
             elif follower.op_type == "Add" and shift is None and scale is None:
@@ -198,25 +198,6 @@ class ChannelReader:
                 break
             name = follower.output[0]
         return _Tail(scale, shift)
-
-    def _parameters(self, node: NodeProto) -> tuple[float, ...]:
-        """Parameters of an activation, none for a PRelu whose slopes are computed."""
-        found = attributes(node)
-        if node.op_type == "PRelu":
-            slopes = self.quantised.vector(node.input[1])
-            return () if slopes is None else (float(slopes[np.abs(slopes).argmax()]),)
-        if node.op_type == "Clip":
-            return tuple(self._limit(node, found, *which) for which in (("min", 1, -np.inf), ("max", 2, np.inf)))
-        defaults = _DEFAULTS.get(node.op_type, {})
-        return tuple(float(found[name].f) if name in found else value for name, value in defaults.items())
-
-    def _limit(self, node: NodeProto, found: dict[str, Any], name: str, place: int, unlimited: float) -> float:
-        """One end of a Clip: an attribute before opset 11, an input since."""
-        if name in found:
-            return float(found[name].f)
-        given = node.input[place] if place < len(node.input) else ""
-        values = self.quantised.vector(given) if given else None
-        return unlimited if values is None or values.size != 1 else float(values[0])
 
     def _fold(
         self, block: Block, shift: Floats | None, inputs: list[str], found: dict[str, Any]
@@ -229,6 +210,47 @@ class ChannelReader:
         scale = gamma / np.sqrt(np.maximum(variance, 0.0) + epsilon)
         own = np.zeros(block.size) if shift is None or shift.size != block.size else shift
         return scale, (own - mean) * scale + beta
+
+
+def activation_parameters(node: NodeProto, vector: Callable[[str], Floats | None]) -> tuple[float, ...]:
+    """Read the parameters of an activation, as `coreset.activations.PARAMETERS` names them.
+
+    Parameters
+    ----------
+    node : NodeProto
+    vector : callable
+        Value of a stored vector by name, None for anything else.
+
+    Returns
+    -------
+    tuple of float
+        Limits of a Clip are infinite where they are computed; empty for a PRelu whose slopes are.
+    """
+    found = attributes(node)
+    if node.op_type == "PRelu":
+        slopes = vector(node.input[1])
+        return () if slopes is None else (float(slopes[np.abs(slopes).argmax()]),)
+    if node.op_type == "Clip":
+        ends = (("min", 1, -np.inf), ("max", 2, np.inf))
+        return tuple(_limit(node, found, vector, *end) for end in ends)
+    defaults = _DEFAULTS.get(node.op_type, {})
+    return tuple(float(found[name].f) if name in found else value for name, value in defaults.items())
+
+
+def _limit(
+    node: NodeProto,
+    found: dict[str, Any],
+    vector: Callable[[str], Floats | None],
+    name: str,
+    place: int,
+    unlimited: float,
+) -> float:
+    """One end of a Clip: an attribute before opset 11, an input since."""
+    if name in found:
+        return float(found[name].f)
+    given = node.input[place] if place < len(node.input) else ""
+    values = vector(given) if given else None
+    return unlimited if values is None or values.size != 1 else float(values[0])
 
 
 def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

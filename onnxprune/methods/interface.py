@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxprune.coreset.norms import Reals
 
-__all__ = ["Channels", "Choice", "Method", "Sample"]
+__all__ = ["Channels", "Choice", "Guarantee", "Method", "Sample"]
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,26 @@ class Sample:
         Indices, ascending and distinct.
     factors : ndarray (m,)
         What each one's outgoing weights are multiplied by, positive.
+    draws : int
+        Number of independent draws behind it, where that was fixed before the first; else 0, and no theorem holds.
     """
 
     kept: NDArray[np.int64]
     factors: NDArray[np.float64]
+    draws: int = 0
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What the theorem behind a sample needs to know of how it was drawn, besides the number of draws.
+
+    Attributes
+    ----------
+    probabilities : ndarray (n,)
+        What every draw takes a channel with; the factor of one is its count / (draws · probability).
+    """
+
+    probabilities: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,11 +108,14 @@ class Choice:
         For sampled methods: `sample(count)` gives what is kept, with the factors of the readers' weights, where the
         budget wants `count` channels; `order` is then only a preview. It is a function of `count` alone: asked again,
         it answers the same. With rows, `count` is a multiple of their number. None: keep the first `count` of `order`.
+    guarantee : Guarantee or None
+        Of samples whose number of draws is fixed; None where there are none.
     """
 
     order: NDArray[np.int64]
     scores: NDArray[np.float64]
     sample: Callable[[int], Sample] | None = None
+    guarantee: Guarantee | None = None
 
 
 class Method(Protocol):

@@ -30,12 +30,15 @@ class GroupPlan:
         Those that stay, ascending.
     factors : tuple of float
         What the readers' weights of each kept channel are multiplied by; empty for nothing.
+    draws : int
+        Independent draws, fixed in advance, that the factors come from; 0 where they do not.
     """
 
     name: str
     channels: int
     kept: tuple[int, ...]
     factors: tuple[float, ...] = ()
+    draws: int = 0
 
     @property
     def is_sound(self) -> bool:
@@ -160,7 +163,8 @@ class Plan:
 def _group(entry: Any) -> GroupPlan:
     kept = tuple(_checked(position, int) for position in _checked(entry["kept"], list))
     factors = tuple(float(_checked(factor, (int, float))) for factor in _checked(entry["factors"], list))
-    return GroupPlan(_checked(entry["name"], str), _checked(entry["channels"], int), kept, factors)
+    draws = _checked(entry.get("draws", 0), int)
+    return GroupPlan(_checked(entry["name"], str), _checked(entry["channels"], int), kept, factors, draws)
 
 
 def _checked(value: Any, kind: type | tuple[type, ...]) -> Any:
