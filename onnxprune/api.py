@@ -71,6 +71,8 @@ def prune(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     providers: str | Sequence[str] = (),
     seed: int = 0,
+    input_bound: float | None = None,
+    certify: bool = False,
     best_effort: bool = False,
     calib: Any = None,
     samples: int | None = None,
@@ -92,7 +94,7 @@ def prune(
     ratio : float
         Share to remove of `measure`, between 0 and 1, met within one percentage point.
     method, rank, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep
-    input_shapes, providers, seed, best_effort
+    input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
         Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
@@ -143,6 +145,8 @@ def prune(
         input_shapes=_shapes(input_shapes),
         providers=names(providers),
         seed=seed,
+        input_bound=input_bound,
+        certify=certify,
         best_effort=best_effort,
         calib=calib,
         samples=samples,

@@ -1,6 +1,6 @@
 """How many and which channels of each group stay: methods rank them, the budget counts them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,9 @@ from onnx import TensorProto
 
 from onnxprune.analysis import Analysis
 from onnxprune.budget import Allocation, Item, allocate, floor_of
+from onnxprune.coupling import Group
 from onnxprune.coupling.channels import ChannelReader
+from onnxprune.coupling.intervals import Radii
 from onnxprune.coupling.scalable import scalable_groups
 from onnxprune.errors import RefusedError
 from onnxprune.methods import METHODS, Choice, Sample
@@ -17,7 +19,7 @@ from onnxprune.options import Options
 from onnxprune.progress import Progress
 from onnxprune.rewrite import GroupPlan, Plan
 
-__all__ = ["check_replay", "choose", "floors", "rank", "require_groups"]
+__all__ = ["channel_reader", "check_replay", "choose", "floors", "rank", "require_groups"]
 
 _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 # A sampled method keeps about as many channels as wanted; the wish is corrected so often, until the share fits.
@@ -57,13 +59,15 @@ def rank(analysis: Analysis, options: Options, progress: Progress) -> list[Choic
     ModelError
         If a weight to be scored or sliced is not finite.
     """
-    reader = _reader(analysis)
+    reader = channel_reader(analysis)
     method = METHODS[options.method]
     if options.rank is not None:
         method = method.with_rank(options.rank)
+    radii = Radii(analysis.coupling, analysis.index, reader.read, options.input_bound)
     choices = []
     for number, group in enumerate(analysis.coupling.groups):
-        choices.append(method(reader.channels(group), np.random.default_rng([options.seed, number])))
+        channels = replace(reader.channels(group), beta=radii.of(group) or 1.0)
+        choices.append(method(channels, np.random.default_rng([options.seed, number])))
         progress.advance()
     return choices
 
@@ -86,12 +90,13 @@ def check_replay(analysis: Analysis, plan: Plan) -> None:
                 f"the plan has factors for the group {planned.name!r}, but some reader of it has no weight to take "
                 "them; leave them out, or make the plan anew"
             )
-    reader = _reader(analysis)
+    reader = channel_reader(analysis)
     for group in analysis.coupling.groups:
         reader.channels(group)
 
 
-def _reader(analysis: Analysis) -> ChannelReader:
+def channel_reader(analysis: Analysis) -> ChannelReader:
+    """Return what reads the weights of an analysed network group by group."""
     weights = analysis.index.weights
     return ChannelReader(analysis.coupling, analysis.index, lambda name: analysis.model.array(weights[name]))
 
@@ -177,12 +182,16 @@ def choose(analysis: Analysis, options: Options, choices: list[Choice], source: 
             "--round-to and --min-keep keep them; ask for more"
         )
     plans = tuple(
-        GroupPlan(
-            group.name, group.size, tuple(map(int, sample.kept)), tuple(map(float, sample.factors)), notes=choice.notes
-        )
+        _planned(group, sample, choice.notes)
         for group, sample, choice in zip(analysis.coupling.groups, best.samples, choices, strict=True)
     )
     return Plan(source, plans, options.request())
+
+
+def _planned(group: Group, sample: Sample, notes: tuple[str, ...]) -> GroupPlan:
+    draws = sample.draws if sample.factors.size else 0
+    kept, factors = tuple(map(int, sample.kept)), tuple(map(float, sample.factors))
+    return GroupPlan(group.name, group.size, kept, factors, notes, draws)
 
 
 def _multiple(analysis: Analysis, options: Options) -> int:

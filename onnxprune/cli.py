@@ -66,6 +66,7 @@ def _prune(argv: Sequence[str]) -> None:
                 external=True if arguments.save_as_external_data else None,
                 plan=arguments.plan,
                 report=arguments.report,
+                groups=arguments.verbose,
             ),
             clock=Clock(bar),
         )

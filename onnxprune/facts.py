@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -205,7 +206,11 @@ def inspection(analysis: Analysis, floors: NDArray[np.int64], source: Place) -> 
 
 
 def describe(
-    analysis: Analysis, plan: Plan, validation: Validation | None, source: Place, result: Place
+    analysis: Analysis,
+    plan: Plan,
+    validation: Validation | None,
+    places: tuple[Place, Place],
+    certified: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Put everything that is known of a prune into one dictionary.
 
@@ -216,13 +221,16 @@ def describe(
     plan : Plan
     validation : Validation or None
         None for a dry run.
-    source, result : Place
+    places : tuple of Place
         Of the original and the pruned network.
+    certified : mapping of str to dict
+        What is certain, promised and measured of each thinned group; of the whole under "".
 
     Returns
     -------
     dict
     """
+    source, result = places
     counts = plan.counts(analysis.coupling)
     before = {name: round(analysis.total(name)) for name in analysis.costs}
     after = {name: round(cost.value(counts)) for name, cost in analysis.costs.items()}
@@ -235,11 +243,13 @@ def describe(
     for entry, count in zip(found["groups"], counts, strict=True):
         entry["kept"] = int(count)
         entry["notes"] = notes.get(entry["name"], [])
+        entry["certificate"] = certified.get(entry["name"])
     return {
         "input": _placed(source, before),
         "output": _placed(result, after),
         "achieved": {name: 1.0 - after[name] / before[name] if before[name] else 0.0 for name in before},
         **found,
+        "end_to_end": certified.get("", {"none": "not asked for"}),
         "validation": None if validation is None else _validation_facts(validation),
         "versions": versions(),
     }

@@ -153,6 +153,18 @@ def prune_parser() -> argparse.ArgumentParser:
         "onnxruntime providers for validation: cpu, cuda or a full name (default: CUDA where it works, else CPU)",
     )
     _add_data(parser)
+    parser.value(
+        "--input-bound",
+        "B",
+        "largest magnitude of the network's inputs: how large what each layer reads can be follows, for the scores of "
+        "the coreset methods and for certificates (default: vectors of length 1, or as measured)",
+        type=float,
+    )
+    parser.switch(
+        "--certify",
+        text="measure the error of every thinned group beside its bound, and bound that of the whole, whatever it "
+        "costs (small networks: always)",
+    )
     parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
     parser.value("--plan", "FILE", "write what is kept of each group to FILE (JSON)", type=Path)
     parser.value("--replay", "FILE", "carry out a plan in place of --ratio and --method", type=Path)
@@ -215,6 +227,8 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         input_shapes=input_shapes(arguments),
         providers=tuple(name for text in arguments.providers for name in text.split(",")),
         seed=arguments.seed,
+        input_bound=arguments.input_bound,
+        certify=arguments.certify,
         best_effort=arguments.best_effort,
         calib=arguments.calib,
         samples=arguments.samples,

@@ -56,6 +56,11 @@ class Options:
     providers : tuple of str
         onnxruntime providers for validation; empty picks CUDA where it works.
     seed : int
+    input_bound : float or None
+        Largest magnitude of the network's inputs, from which is found how large what each layer reads can be: scores of
+        the coreset methods and certificates are then for that, and not for vectors of length 1.
+    certify : bool
+        Measure the error of every thinned group, whatever that costs.
     best_effort : bool
         Take the nearest reachable share where the ratio cannot be reached.
     calib : Any
@@ -87,6 +92,8 @@ class Options:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     providers: tuple[str, ...] = ()
     seed: int = 0
+    input_bound: float | None = None
+    certify: bool = False
     best_effort: bool = False
     calib: Any = None
     samples: int | None = None
@@ -118,6 +125,8 @@ class Options:
             raise UsageError(f"--round-to {self.round_to}: give off, auto, or a whole number from 1 on")
         if self.min_keep is not None and not (_is_number(self.min_keep) and self.min_keep > 0):
             raise UsageError(f"--min-keep {self.min_keep}: give a number of channels, or a share between 0 and 1")
+        if self.input_bound is not None and not (_is_number(self.input_bound) and self.input_bound > 0):
+            raise UsageError(f"--input-bound {self.input_bound}: give the largest magnitude of an input, above 0")
         if not (_is_whole(self.seed) and self.seed >= 0):
             raise UsageError(f"--seed {self.seed}: give a whole number from 0 on")
         self._check_data()
@@ -180,6 +189,8 @@ class Options:
             "min_keep": None if self.min_keep is None else float(self.min_keep),
             "input_shapes": {name: [int(size) for size in shape] for name, shape in self.input_shapes.items()},
             "seed": int(self.seed),
+            "certify": bool(self.certify),
+            "input_bound": None if self.input_bound is None else float(self.input_bound),
             "best_effort": bool(self.best_effort),
             "calib": None if self.calib is None else _named(self.calib),
             "samples": None if self.samples is None else int(self.samples),

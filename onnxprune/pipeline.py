@@ -10,6 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnxprune.analysis import Analysis, analyse, made_plain
+from onnxprune.certify import certificates
 from onnxprune.choose import check_replay, choose, rank, require_groups
 from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
 from onnxprune.facts import Place, describe, place_of
@@ -47,11 +48,14 @@ class Writing:
         Whether weights go beside the network, to `<target>.data`; None is as in the source.
     plan, report : Path or None
         Files for what stays of each group and for every number, both JSON.
+    groups : bool
+        Whether what is found out about single groups will be shown; it is found out for a report, too.
     """
 
     external: bool | None = None
     plan: Path | None = None
     report: Path | None = None
+    groups: bool = False
 
 
 def prune_file(
@@ -94,6 +98,10 @@ def prune_file(
         _check_targets(target, writing, (source, *model.data_files))
         place = place_of(model)
     analysis, plan = plan_model(model, options, clock, replay, source=place.sha256)
+    certified: dict[str, dict[str, Any]] = {}
+    if options.certify or writing.groups or writing.report is not None:
+        with clock.stage("certify"):
+            certified = certificates(analysis, plan, options, run=target is not None)
     with ExitStack() as stack:
         result, validation, staged = Place(), None, None
         if target is not None:
@@ -105,7 +113,7 @@ def prune_file(
                 result = replace(place_of(pruned), path=target)
             validation = _prove(analysis, lambda: io.load(source), pruned, plan, options, clock)
             del pruned
-        facts = describe(analysis, plan, validation, place, result)
+        facts = describe(analysis, plan, validation, (place, result), certified)
         outcome = Outcome(plan, facts | {"request": _request(options, plan, replay), "time": clock.rounded()})
         _commit(stack, staged, outcome, writing)
     return outcome
@@ -134,6 +142,8 @@ def prune_model(
         original = work.copy()
         place = place_of(work)
     analysis, plan = plan_model(work, options, clock, replay, source=place.sha256)
+    with clock.stage("certify"):
+        certified = certificates(analysis, plan, options, run=True)
     with clock.stage("rewrite"):
         work = _rewritten(work, analysis, plan, original.copy)
         _require_embeddable(work)
@@ -142,7 +152,7 @@ def prune_model(
     written = place_of(pruned)
     again = original.copy if analysis.prepared else lambda: original
     validation = _prove(analysis, again, pruned, plan, options, clock)
-    facts = describe(analysis, plan, validation, place, written)
+    facts = describe(analysis, plan, validation, (place, written), certified)
     return result, Outcome(plan, facts | {"request": _request(options, plan, replay), "time": clock.rounded()})
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,4 +107,4 @@ def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> No
         for name, value in values.items():
             tensor = stored[name]
             cast = value.reshape(tuple(tensor.dims)).astype(model.array(tensor).dtype)
-            model.replace(tensor, cast.shape, lambda cast=cast: cast)
+            model.replace(tensor, cast.shape, partial(np.asarray, cast))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
-from onnxprune.coreset import norms, sampling, sensitivity
+from onnxprune.coreset import activations, norms, sampling, sensitivity
+from onnxprune.coreset.activations import ACTIVATIONS, PARAMETERS, activation_named
 from onnxprune.coreset.norms import row_norms
 from onnxprune.coreset.sampling import (
     draw,
@@ -20,7 +21,7 @@ from onnxprune.coreset.sampling import (
     expected_distinct,
     importance_factors,
 )
-from onnxprune.coreset.sensitivity import ACTIVATIONS, activation_named, probabilities, sensitivities
+from onnxprune.coreset.sensitivity import masses, probabilities, sensitivities
 
 Array = NDArray[np.float64]
 Draws = tuple[NDArray[np.int64], int]
@@ -34,7 +35,7 @@ def assert_mean(samples: Array, expected: Array | float) -> None:
     assert np.all(np.abs(samples.mean(axis=0) - expected) <= 4.0 * errors + 1e-12)
 
 
-@pytest.mark.parametrize("module", [norms, sampling, sensitivity], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [activations, norms, sampling, sensitivity], ids=lambda module: module.__name__)
 def test_examples_run(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0
@@ -241,6 +242,7 @@ PHI: dict[str, Callable[[Array], Array]] = {
     "HardSigmoid": lambda u: np.clip(0.2 * u + 0.5, 0.0, 1.0),
     "Softplus": lambda u: np.logaddexp(0.0, u),
     "Exp": np.exp,
+    "ThresholdedRelu": lambda u: np.where(u > 1.0, u, 0.0),
     "": lambda u: u,
     "Identity": lambda u: u,
     "Abs": np.abs,
@@ -274,6 +276,76 @@ def test_bound_is_the_largest_value_on_the_interval(name: str) -> None:
 def test_guaranteed_means_non_negative_and_non_decreasing(name: str) -> None:
     values = PHI[name](np.linspace(-30.0, 30.0, 2001))
     assert ACTIVATIONS[name].guaranteed == bool(values.min() >= 0.0 and np.diff(values).min() >= 0.0)
+
+
+GIVEN: list[tuple[str, tuple[float, ...], Callable[[Array], Array]]] = [
+    ("Clip", (0.5, 2.0), lambda u: np.clip(u, 0.5, 2.0)),
+    ("Clip", (-3.0, 1.0), lambda u: np.clip(u, -3.0, 1.0)),
+    ("Clip", (-np.inf, 1.0), lambda u: np.minimum(u, 1.0)),
+    ("HardSigmoid", (1.0 / 6.0, 0.5), lambda u: np.clip(u / 6.0 + 0.5, 0.0, 1.0)),
+    ("HardSigmoid", (-0.2, 0.5), lambda u: np.clip(-0.2 * u + 0.5, 0.0, 1.0)),
+    ("LeakyRelu", (0.0,), lambda u: np.maximum(u, 0.0)),
+    ("LeakyRelu", (-2.5,), lambda u: np.where(u > 0.0, u, -2.5 * u)),
+    ("PRelu", (1.5,), lambda u: np.where(u > 0.0, u, 1.5 * u)),
+    ("Elu", (3.0,), lambda u: np.where(u > 0.0, u, 3.0 * np.expm1(u))),
+    ("Celu", (0.1,), lambda u: np.where(u > 0.0, u, 0.1 * np.expm1(u / 0.1))),
+    ("Celu", (-2.0,), lambda u: np.where(u > 0.0, u, -2.0 * np.expm1(u / -2.0))),
+    ("Selu", (1.0, 2.0), lambda u: 2.0 * np.where(u > 0.0, u, np.expm1(u))),
+    ("ThresholdedRelu", (0.0,), lambda u: np.maximum(u, 0.0)),
+    ("ThresholdedRelu", (-1.0,), lambda u: np.where(u > -1.0, u, 0.0)),
+    ("Swish", (2.0,), lambda u: u * expit(2.0 * u)),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters", "phi"), GIVEN)
+def test_parameters_are_those_of_the_function(
+    name: str, parameters: tuple[float, ...], phi: Callable[[Array], Array]
+) -> None:
+    activation = activation_named(name, parameters)
+    assert len(parameters) == len(PARAMETERS[name])
+    for z in (0.0, 0.3, 2.5, 40.0):
+        largest = np.abs(phi(np.linspace(-z, z, 4001))).max()
+        np.testing.assert_allclose(activation.bound(np.array([z])), largest, rtol=1e-12, atol=1e-300)
+    values = phi(np.linspace(-30.0, 30.0, 6001))
+    assert activation.guaranteed == bool(values.min() >= 0.0 and np.diff(values).min() >= 0.0)
+
+
+def test_no_parameters_are_the_customary_ones() -> None:
+    z = np.linspace(0.0, 9.0, 91)
+    for name, parameters in (("Clip", (0.0, 6.0)), ("LeakyRelu", (0.01,)), ("HardSigmoid", (0.2, 0.5))):
+        np.testing.assert_array_equal(activation_named(name, parameters).bound(z), activation_named(name).bound(z))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slopes_and_homogeneity_are_what_they_are_said_to_be(name: str) -> None:
+    u = np.linspace(-12.0, 12.0, 24001)
+    steepest = np.abs(np.diff(PHI[name](u)) / np.diff(u)).max()
+    assert steepest <= ACTIVATIONS[name].lipschitz * (1 + 1e-6)
+    bound = ACTIVATIONS[name].bound
+    z = np.linspace(0.1, 9.0, 90)
+    same = np.allclose(bound(3.0 * z), 3.0 * bound(z), rtol=1e-9)
+    assert ACTIVATIONS[name].homogeneous == same
+
+
+def test_masses_bound_what_leaving_out_and_rescaling_do() -> None:
+    rng = np.random.default_rng(12)
+    points, weights = rng.standard_normal((9, 4)), rng.standard_normal((9, 3, 2))
+    shares = np.where(np.arange(9) < 4, -1.0, rng.standard_normal(9))
+    bound = masses(points, weights, "Relu", shares, beta=2.0)
+    x = rng.standard_normal((500, 2, 4))
+    x *= 2.0 / np.linalg.norm(x, axis=2, keepdims=True)
+    change = np.einsum("nks,xsn->xk", weights * shares[:, None, None], np.maximum(x @ points.T, 0.0))
+    assert np.all(np.abs(change).max(axis=0) <= bound)
+    # One point at its own x: attained.
+    alone = np.where(np.arange(9) == 2, 1.0, 0.0)
+    expected = np.abs(weights[2]).sum(axis=1) * 2.0 * np.linalg.norm(points[2])
+    np.testing.assert_allclose(masses(points, weights, "Relu", alone, beta=2.0), expected, rtol=1e-12)
+    both = masses(points, weights, "Relu", np.column_stack([shares, alone]), beta=2.0)
+    np.testing.assert_allclose(both, [bound, expected], rtol=1e-12)
+    many = rng.standard_normal((3000, 500))
+    np.testing.assert_allclose(
+        masses(np.ones((3000, 1)), many, "Relu", np.ones(3000)), np.abs(many).sum(axis=0), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -52,13 +52,18 @@ class Network:
         """Return the normalised images, (n, channels, height, width), and the labels."""
         with np.load(data / self.images) as stored:
             images, labels = (stored[name][:limit] for name in self.arrays)
+        return self.normalised(images), labels
+
+    def normalised(self, images: Array) -> Array:
+        """Return images (n, height, width[, channels]) of bytes as the network wants them."""
         images = images.reshape(*images.shape[:3], -1).transpose(0, 3, 1, 2).astype(np.float32) / 255
         mean, deviation = (np.array(v, dtype=np.float32).reshape(-1, 1, 1) for v in self.normalisation)
-        return (images - mean) / deviation, labels
+        return np.asarray((images - mean) / deviation, dtype=np.float32)
 
 
 NETWORKS = {
     "LeNet-300-100": Network("mnist-lenet-300-100.onnx", "mnist/mnist.npz", ("x_test", "y_test"), MNIST),
+    "LeNet-5": Network("mnist-lenet5.onnx", "mnist/mnist.npz", ("x_test", "y_test"), MNIST),
     "VGG-16": Network("cifar10-vgg16.onnx", "cifar10/test.npz", ("x", "y"), IMAGENET),
     "ResNet-56": Network("cifar10-resnet56_cifar10.onnx", "cifar10/test.npz", ("x", "y"), IMAGENET),
 }
@@ -199,9 +204,8 @@ class Layer:
         return Bias(float(gain), rms, float(deviations.max()), bound, float(gains.mean()))
 
 
-def layers(path: Path, images: Array) -> list[Layer]:
-    """Return the first, the middle and the last layer whose channels are read by one node."""
-    analysis = analyse(io.load(path))
+def single_readers(analysis: Analysis) -> list[tuple[Group, Read]]:
+    """Return the groups whose channels, and no others, one node reads, with that read."""
     found = []
     for group in analysis.coupling.groups:
         units = set(group.units.tolist())
@@ -209,6 +213,13 @@ def layers(path: Path, images: Array) -> list[Layer]:
         own = [(read_units, read) for read_units, read in reads if units & read_units]
         if len(own) == 1 and own[0][0] == units and group.rows is None:
             found.append((group, own[0][1]))
+    return found
+
+
+def layers(path: Path, images: Array) -> list[Layer]:
+    """Return the first, the middle and the last layer whose channels are read by one node."""
+    analysis = analyse(io.load(path))
+    found = single_readers(analysis)
     chosen = sorted({0, len(found) // 2, len(found) - 1})
     return [Layer(analysis, *found[number], images) for number in chosen]
 

@@ -73,7 +73,10 @@ def summed(layer: Layer) -> Layer:
 
 def losses(layers: Sequence[Layer], weights: Sequence[float], order: Integers) -> Floats:
     """Loss of keeping the first j candidates of an order, for every j; (c + 1,)."""
-    return np.sum([w * prefix_losses(layer, order) for layer, w in zip(layers, weights, strict=True)], axis=0)
+    total = np.zeros(order.size + 1)
+    for layer, weight in zip(layers, weights, strict=True):
+        total += weight * prefix_losses(layer, order)
+    return total
 
 
 @dataclass

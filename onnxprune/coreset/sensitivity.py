@@ -3,100 +3,31 @@
     s(p) = max_i |w_i(p)| · φ(β‖p‖₂),   pr(p) = s(p) / Σ_q s(q),   ‖x‖₂ ≤ β
 
 For φ non-negative and non-decreasing, φ(β‖p‖) is the largest φ(pᵀx): these have the additive guarantee of the paper.
-For other φ the table below has the largest |φ| on [−β‖p‖, β‖p‖] instead: s(p) still bounds the term and
+For other φ the table of activations has the largest |φ| on [−β‖p‖, β‖p‖] instead: s(p) still bounds the term and
 sampling by pr is still unbiased, but the theorem does not cover it.
 
 Where a sum reads a point s times, each time at another x, w_i(p) is a vector and |w_i(p)| its sum of absolute
 values: |Σ_j w_ij(p) φ(pᵀx_j)| ≤ ‖w_i(p)‖₁ · max_j |φ(pᵀx_j)|.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf, expit, ndtr
 
+from onnxprune.coreset.activations import Activation, activation_named
 from onnxprune.coreset.norms import Reals, row_norms
 
-__all__ = ["ACTIVATIONS", "Activation", "activation_named", "probabilities", "sensitivities"]
-
-
-@dataclass(frozen=True)
-class Activation:
-    """What the sampling needs to know of a function φ.
-
-    Attributes
-    ----------
-    bound : callable
-        Maps z ≥ 0 (any shape, float64) to the largest |φ(u)| with |u| ≤ z.
-    guaranteed : bool
-        Whether φ is non-negative and non-decreasing, so that the theorem holds.
-    """
-
-    bound: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    guaranteed: bool
+__all__ = ["masses", "probabilities", "sensitivities"]
 
 
 CHUNK = 1 << 20
 """Weights that are looked at together."""
 
-# |φ(u)| ≤ |u|, with equality for u ≥ 0.
-LINEAR = Activation(lambda z: z, guaranteed=False)
 
-# Constants of Selu as the operator defines them (Klambauer et al. 2017, section 2).
-SELU_GAMMA, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-
-# exp of it is the root of the largest float64: its product with a weight stays finite.
-LARGEST_EXPONENT = float(np.log(np.finfo(np.float64).max)) / 2.0
-
-# Parameters are the customary ones (Clip: 0 to 6; Elu, Celu: α = 1; LeakyRelu, PRelu: slope at most 1).
-ACTIVATIONS: Mapping[str, Activation] = {
-    "Relu": Activation(lambda z: z, guaranteed=True),
-    "Clip": Activation(lambda z: np.minimum(z, 6.0), guaranteed=True),
-    "Sigmoid": Activation(lambda z: expit(z), guaranteed=True),
-    "HardSigmoid": Activation(lambda z: np.minimum(0.2 * z + 0.5, 1.0), guaranteed=True),
-    "Softplus": Activation(lambda z: np.logaddexp(0.0, z), guaranteed=True),
-    "Exp": Activation(lambda z: np.exp(np.minimum(z, LARGEST_EXPONENT)), guaranteed=True),
-    "": LINEAR,
-    "Identity": LINEAR,
-    "Abs": LINEAR,
-    "LeakyRelu": LINEAR,
-    "PRelu": LINEAR,
-    "Elu": LINEAR,
-    "Celu": LINEAR,
-    "Selu": Activation(lambda z: SELU_GAMMA * np.maximum(z, -SELU_ALPHA * np.expm1(-z)), guaranteed=False),
-    "Gelu": Activation(lambda z: z * ndtr(z), guaranteed=False),
-    "Swish": Activation(lambda z: z * expit(z), guaranteed=False),
-    "HardSwish": Activation(lambda z: z * np.minimum(z / 6.0 + 0.5, 1.0), guaranteed=False),
-    "Mish": Activation(lambda z: z * np.tanh(np.logaddexp(0.0, z)), guaranteed=False),
-    "Tanh": Activation(lambda z: np.tanh(z), guaranteed=False),
-    "Erf": Activation(lambda z: erf(z), guaranteed=False),
-    "Softsign": Activation(lambda z: z / (1.0 + z), guaranteed=False),
-}
-
-
-def activation_named(name: str) -> Activation:
-    """Look an activation up; a name that is not in the table is taken to grow linearly, without guarantee.
-
-    Parameters
-    ----------
-    name : str
-        Key of `ACTIVATIONS`, "" where there is no activation.
-
-    Returns
-    -------
-    Activation
-
-    Examples
-    --------
-    >>> activation_named("Relu").guaranteed, activation_named("Tanh").guaranteed, activation_named("?").guaranteed
-    (True, False, False)
-    """
-    return ACTIVATIONS.get(name, LINEAR)
-
-
-def sensitivities(points: Reals, weights: Reals, activation: str, *, beta: float = 1.0) -> NDArray[np.float64]:
+def sensitivities(
+    points: Reals, weights: Reals, activation: str | Activation, *, beta: float = 1.0
+) -> NDArray[np.float64]:
     """Give s(p) = max_i |w_i(p)| · φ(β‖p‖₂), the most that p can contribute to any of the sums.
 
     Parameters
@@ -105,8 +36,8 @@ def sensitivities(points: Reals, weights: Reals, activation: str, *, beta: float
         The points p, one per row, with the bias as a coordinate of its own (x then has a 1 there).
     weights : ndarray of float32 or float64 (n, k) or (n, k, s)
         w_i(p) of the k sums; with a third axis, the s weights with which sum i reads p at s different x.
-    activation : str
-        Name of φ in `ACTIVATIONS`.
+    activation : str or Activation
+        φ, or its name in `ACTIVATIONS`.
     beta : float
         Radius of the ball of x. It cancels in the probabilities where φ is homogeneous (Relu, none).
 
@@ -132,20 +63,71 @@ def sensitivities(points: Reals, weights: Reals, activation: str, *, beta: float
     >>> sensitivities(points, weights, "Relu").tolist()
     [10.0, 0.5]
     """
+    sums = _checked(points, weights, beta)
+    largest = np.zeros(len(sums))
+    for part, magnitudes in _magnitudes(sums):
+        largest[part] = magnitudes.max(axis=1, initial=0.0)
+    return largest * _named(activation).bound(beta * row_norms(points))
+
+
+def masses(
+    points: Reals, weights: Reals, activation: str | Activation, shares: NDArray[np.float64], *, beta: float = 1.0
+) -> NDArray[np.float64]:
+    """Give Σ_p |a(p)| |w_i(p)| φ(β‖p‖₂) for every sum i: what a change of each w_i(p) by a(p) times it does at most.
+
+    With a(p) = 1 where p is left out and 0 elsewhere this bounds the error of leaving out; it holds for every φ.
+
+    Parameters
+    ----------
+    points, weights, activation, beta
+        As in `sensitivities`.
+    shares : ndarray of float64 (n,) or (n, c)
+        a(p), one column for each of several changes.
+
+    Returns
+    -------
+    ndarray of float64 (k,) or (c, k)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match or `beta` is not positive.
+
+    Examples
+    --------
+    >>> points, weights = np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[1.0, -2.0], [0.5, 0.0]])
+    >>> masses(points, weights, "Relu", np.array([0.0, 1.0])).tolist()
+    [0.5, 0.0]
+    """
+    sums = _checked(points, weights, beta)
+    most = np.abs(shares.T) * _named(activation).bound(beta * row_norms(points))
+    total = np.zeros((*most.shape[:-1], sums.shape[1]))
+    for part, magnitudes in _magnitudes(sums):
+        total += most[..., part] @ magnitudes
+    return total
+
+
+def _named(activation: str | Activation) -> Activation:
+    return activation_named(activation) if isinstance(activation, str) else activation
+
+
+def _checked(points: Reals, weights: Reals, beta: float) -> Reals:
+    """Return the weights (n, k), or (n, k, s) with s > 1, after checking that all fits together."""
     if weights.ndim not in (2, 3) or len(weights) != len(points):
         raise ValueError(f"{len(points)} points have weights of shape {weights.shape}: give (n, k) or (n, k, s)")
     if not beta > 0.0:
         raise ValueError(f"beta = {beta}: the radius of the ball of inputs is positive")
-    sums = weights[:, :, 0] if weights.ndim == 3 and weights.shape[2] == 1 else weights
-    largest = np.zeros(len(sums))
-    # Some points at a time, since all magnitudes would take as much memory as the weights.
+    return weights[:, :, 0] if weights.ndim == 3 and weights.shape[2] == 1 else weights
+
+
+def _magnitudes(sums: Reals) -> Iterator[tuple[slice, Reals]]:
+    """Yield Σ_s |w_is(p)| (points, k) of some points at a time: all would take as much memory as the weights."""
     count = max(1, CHUNK * len(sums) // max(1, sums.size))
     for start in range(0, len(sums), count):
         magnitudes = np.abs(sums[start : start + count])
         if magnitudes.ndim == 3:
             magnitudes = magnitudes.sum(axis=2, dtype=np.float64)
-        largest[start : start + count] = magnitudes.max(axis=1, initial=0.0)
-    return largest * activation_named(activation).bound(beta * row_norms(points))
+        yield slice(start, start + count), magnitudes
 
 
 def probabilities(sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from onnxprune.coreset.norms import Reals
 from onnxprune.coupling.dequantise import Dequantiser
@@ -22,21 +23,33 @@ from onnxprune.methods import Channels
 from onnxprune.ops.pointwise import ACTIVATIONS
 from onnxprune.ops.trace import Block, Role, Use
 
-__all__ = ["ChannelReader"]
+__all__ = ["ChannelReader", "activation_parameters"]
 
 Floats = NDArray[np.float64]
 _PART = 1 << 18
 _FOLLOWED = 8
 _TRANSPARENT = frozenset({"Cast", "DequantizeLinear", "Identity", "QuantizeLinear"})
 
+# Parameters of activations that the operators define by attributes, in the order of `coreset.activations.PARAMETERS`.
+_DEFAULTS: dict[str, dict[str, float]] = {
+    "LeakyRelu": {"alpha": 0.01},
+    "Elu": {"alpha": 1.0},
+    "Celu": {"alpha": 1.0},
+    "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "Selu": {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805},
+    "ThresholdedRelu": {"alpha": 1.0},
+    "Swish": {"alpha": 1.0},
+}
+
 
 @dataclass(frozen=True)
 class _Tail:
-    """What follows a writer: scale and shift per output channel, and the activation."""
+    """What follows a writer: scale and shift per output channel, and the activation with its parameters."""
 
     scale: Floats | None
     shift: Floats | None
-    activation: str
+    activation: str = ""
+    parameters: tuple[float, ...] = ()
 
 
 class _OnDemand(Sequence[Reals]):
@@ -92,7 +105,7 @@ class ChannelReader:
         incoming: list[Callable[[], Reals]] = []
         outgoing: list[Callable[[], Reals]] = []
         biases = []
-        activation = ""
+        activation, parameters = "", tuple[float, ...]()
         seen: set[tuple[str, tuple[int, ...], tuple[int, ...], Role]] = set()
         for number in group.blocks:
             block = self.coupling.trace.blocks[number]
@@ -108,9 +121,10 @@ class ChannelReader:
                 incoming.append(partial(self._writes, group, block, read, tail.scale))
                 if tail.shift is not None and tail.shift.size == block.size:
                     biases.append(tail.shift[self._positions(group, block)].sum(axis=1))
-                activation = activation or tail.activation
+                if not activation:
+                    activation, parameters = tail.activation, tail.parameters
         bias = np.sum(biases, axis=0) if biases else None
-        return Channels(_OnDemand(incoming), bias, _OnDemand(outgoing), activation, group.rows)
+        return Channels(_OnDemand(incoming), bias, _OnDemand(outgoing), activation, group.rows, parameters)
 
     def _checked(self, block: Block) -> Callable[[], NDArray[Any]]:
         """Return what reads a weight; it is checked once here, whatever groups it belongs to.
@@ -175,7 +189,7 @@ class ChannelReader:
                 break
             follower = self.index.nodes[edges[0].node]
             if follower.op_type in ACTIVATIONS:
-                return _Tail(scale, shift, follower.op_type)
+                return _Tail(scale, shift, follower.op_type, activation_parameters(follower, self.quantised.vector))
             if follower.op_type == "BatchNormalization" and scale is None:
                 scale, shift = self._fold(block, shift, list(follower.input), attributes(follower))
             elif follower.op_type == "Add" and shift is None and scale is None:
@@ -183,7 +197,7 @@ class ChannelReader:
             elif follower.op_type not in _TRANSPARENT:
                 break
             name = follower.output[0]
-        return _Tail(scale, shift, "")
+        return _Tail(scale, shift)
 
     def _fold(
         self, block: Block, shift: Floats | None, inputs: list[str], found: dict[str, Any]
@@ -196,6 +210,47 @@ class ChannelReader:
         scale = gamma / np.sqrt(np.maximum(variance, 0.0) + epsilon)
         own = np.zeros(block.size) if shift is None or shift.size != block.size else shift
         return scale, (own - mean) * scale + beta
+
+
+def activation_parameters(node: NodeProto, vector: Callable[[str], Floats | None]) -> tuple[float, ...]:
+    """Read the parameters of an activation, as `coreset.activations.PARAMETERS` names them.
+
+    Parameters
+    ----------
+    node : NodeProto
+    vector : callable
+        Value of a stored vector by name, None for anything else.
+
+    Returns
+    -------
+    tuple of float
+        Limits of a Clip are infinite where they are computed; empty for a PRelu whose slopes are.
+    """
+    found = attributes(node)
+    if node.op_type == "PRelu":
+        slopes = vector(node.input[1])
+        return () if slopes is None else (float(slopes[np.abs(slopes).argmax()]),)
+    if node.op_type == "Clip":
+        ends = (("min", 1, -np.inf), ("max", 2, np.inf))
+        return tuple(_limit(node, found, vector, *end) for end in ends)
+    defaults = _DEFAULTS.get(node.op_type, {})
+    return tuple(float(found[name].f) if name in found else value for name, value in defaults.items())
+
+
+def _limit(
+    node: NodeProto,
+    found: dict[str, Any],
+    vector: Callable[[str], Floats | None],
+    name: str,
+    place: int,
+    unlimited: float,
+) -> float:
+    """One end of a Clip: an attribute before opset 11, an input since."""
+    if name in found:
+        return float(found[name].f)
+    given = node.input[place] if place < len(node.input) else ""
+    values = vector(given) if given else None
+    return unlimited if values is None or values.size != 1 else float(values[0])
 
 
 def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxprune.coreset.norms import Reals
 
-__all__ = ["Channels", "Choice", "Method", "Sample"]
+__all__ = ["Channels", "Choice", "Guarantee", "Method", "Sample"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ class Channels:
         Operator between writer and readers ("Relu", "Sigmoid", …), "" where there is none or it is not known.
     rows : ndarray of int (n,) or None
         If given, any choice must keep equally many channels of every row (a grouped convolution's groups).
+    parameters : tuple of float
+        The activation's, as `coreset.activations.PARAMETERS` names them; a limit that is not known is infinite. Empty
+        for the customary ones.
+    beta : float
+        Bound of ‖x‖₂, x what all writers of one channel read, side by side, with a 1 for the bias; 1 where it is not
+        known: it cancels for Relu.
     """
 
     incoming: Sequence[Reals]
@@ -41,6 +47,8 @@ class Channels:
     outgoing: Sequence[Reals]
     activation: str = ""
     rows: NDArray[np.int64] | None = None
+    parameters: tuple[float, ...] = ()
+    beta: float = 1.0
 
     @property
     def count(self) -> int:
@@ -64,10 +72,26 @@ class Sample:
         Indices, ascending and distinct.
     factors : ndarray (m,)
         What each one's outgoing weights are multiplied by, positive.
+    draws : int
+        Number of independent draws behind it, where that was fixed before the first; else 0, and no theorem holds.
     """
 
     kept: NDArray[np.int64]
     factors: NDArray[np.float64]
+    draws: int = 0
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What the theorem behind a sample needs to know of how it was drawn, besides the number of draws.
+
+    Attributes
+    ----------
+    probabilities : ndarray (n,)
+        What every draw takes a channel with; the factor of one is its count / (draws · probability).
+    """
+
+    probabilities: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,12 +110,15 @@ class Choice:
         it answers the same. With rows, `count` is a multiple of their number. None: keep the first `count` of `order`.
     notes : tuple of str
         Facts for the report, each a clause without a full stop: what the scores rest on, what does not hold.
+    guarantee : Guarantee or None
+        Of samples whose number of draws is fixed; None where there are none.
     """
 
     order: NDArray[np.int64]
     scores: NDArray[np.float64]
     sample: Callable[[int], Sample] | None = None
     notes: tuple[str, ...] = ()
+    guarantee: Guarantee | None = None
 
 
 class Method(Protocol):

@@ -22,18 +22,20 @@ with factor one, and the number is made up along the order.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.coreset.activations import activation_named
 from onnxprune.coreset.norms import Reals, row_norms
 from onnxprune.coreset.sampling import draw, draw_distinct, drawable, draws_for, importance_factors
 from onnxprune.coreset.sensitivity import probabilities, sensitivities
-from onnxprune.methods.interface import Channels, Choice, Sample
+from onnxprune.methods.interface import Channels, Choice, Guarantee, Sample
 from onnxprune.methods.order import ranking
 from onnxprune.methods.recipe import Recipe
 
-__all__ = ["RECIPES", "coreset", "coreset_distinct", "coreset_sampled", "importance", "sampled"]
+__all__ = ["RECIPES", "coreset", "coreset_distinct", "coreset_sampled", "importance", "lengths", "sampled", "tame"]
 
 Sampler = Callable[[NDArray[np.float64], int, np.random.Generator], Sample]
 
@@ -62,11 +64,36 @@ def importance(channels: Channels) -> NDArray[np.float64]:
     >>> importance(Channels((np.array([[3.0], [1.0]]),), None, (np.array([[[1.0]], [[-1.0]]]),), "Relu")).tolist()
     [0.75, 0.25]
     """
-    lengths = _lengths(channels)[:, None]
+    rows = lengths(channels)[:, None]
     readers = channels.outgoing or (np.ones((channels.count, 1, 1)),)
-    per_reader = [sensitivities(lengths, _tame(reader), channels.activation) for reader in readers]
+    activation = activation_named(channels.activation, channels.parameters)
+    per_reader = [sensitivities(rows, tame(reader), activation, beta=channels.beta) for reader in readers]
     shares = [probabilities(sensitivity) for sensitivity in per_reader if sensitivity.any()]
     return np.mean(shares, axis=0) if shares else probabilities(np.zeros(channels.count))
+
+
+def lengths(channels: Channels) -> NDArray[np.float64]:
+    """Give ‖p‖₂ of the rows p: all writers side by side, then the bias.
+
+    Parameters
+    ----------
+    channels : Channels
+        One group of n channels.
+
+    Returns
+    -------
+    ndarray of float64 (n,)
+        Ones where nothing is known to write.
+
+    Examples
+    --------
+    >>> lengths(Channels((np.array([[3.0], [1.0]]),), np.array([4.0, 0.0]), ())).tolist()
+    [5.0, 1.0]
+    """
+    if not channels.incoming:
+        return np.ones(channels.count)
+    parts = [row_norms(rows) for rows in channels.incoming]
+    return row_norms(np.column_stack(parts if channels.bias is None else [*parts, channels.bias]))
 
 
 def coreset(channels: Channels, rng: np.random.Generator) -> Choice:
@@ -143,15 +170,7 @@ def coreset_distinct(channels: Channels, rng: np.random.Generator) -> Choice:
     return sampled(importance(channels), channels.rows, rng, _distinct_draws)
 
 
-def _lengths(channels: Channels) -> NDArray[np.float64]:
-    """Return ‖p‖₂ of the rows p (n,): all writers side by side, then the bias; ones where nothing is known to write."""
-    if not channels.incoming:
-        return np.ones(channels.count)
-    parts = [row_norms(rows) for rows in channels.incoming]
-    return row_norms(np.column_stack(parts if channels.bias is None else [*parts, channels.bias]))
-
-
-def _tame(reader: Reals) -> Reals:
+def tame(reader: Reals) -> Reals:
     """Take out the scale of one reader, which cancels, where its sums could overflow or vanish."""
     peak = max(float(reader.max(initial=0.0)), -float(reader.min(initial=0.0)))
     return reader if peak == 0.0 or 1e-25 < peak < 1e25 else reader.astype(np.float64) / peak
@@ -167,7 +186,7 @@ def _sample(pr: NDArray[np.float64], count: int, sampler: Sampler, rng: np.rando
 def _fixed_draws(pr: NDArray[np.float64], count: int, rng: np.random.Generator) -> Sample:
     """Draw as often as gives `count` distinct points in expectation."""
     draws = draws_for(pr, count)
-    return _weighted(draw(pr, draws, rng), pr, draws)
+    return replace(_weighted(draw(pr, draws, rng), pr, draws), draws=draws)
 
 
 def _distinct_draws(pr: NDArray[np.float64], count: int, rng: np.random.Generator) -> Sample:
@@ -223,9 +242,11 @@ def sampled(
         kept = np.concatenate([row[part.kept] for row, part in zip(members, parts, strict=True)])
         factors = np.concatenate([part.factors for part in parts])
         ascending = np.argsort(kept)
-        return Sample(kept[ascending].astype(np.int64), factors[ascending])
+        draws = parts[0].draws if len(parts) == 1 else 0
+        return Sample(kept[ascending].astype(np.int64), factors[ascending], draws)
 
-    return Choice(ranking(scores), scores, sample)
+    promised = Guarantee(probabilities(scores)) if chosen is _fixed_draws else None
+    return Choice(ranking(scores), scores, sample, guarantee=promised)
 
 
 RECIPES: tuple[Recipe, ...] = (

@@ -31,7 +31,7 @@ from onnxprune.coreset.peeling import Peeled, Peeling, peel
 from onnxprune.coreset.reduction import Reduction, reduced, usual_rank
 from onnxprune.coreset.sensitivity import probabilities, sensitivities
 from onnxprune.methods.interface import Channels, Choice
-from onnxprune.methods.mussay import sampled
+from onnxprune.methods.mussay import sampled, tame
 from onnxprune.methods.order import ranking
 from onnxprune.methods.recipe import Recipe
 
@@ -146,18 +146,12 @@ def _peeled(channels: Channels, rank: int | None) -> tuple[Reduction, Peeling]:
 def _reading(channels: Channels) -> Floats:
     """Return ω (n,), the largest share of a reader's weight, one where nothing is known to read."""
     ones = np.ones((channels.count, 1))
-    shares = [sensitivities(ones, _tame(reader), "") for reader in channels.outgoing]
+    shares = [sensitivities(ones, tame(reader), "") for reader in channels.outgoing]
     shares = [probabilities(share) for share in shares if share.any()]
     if not shares:
         return np.zeros(channels.count) if len(channels.outgoing) else np.ones(channels.count)
     largest: Floats = np.max(shares, axis=0)
     return largest
-
-
-def _tame(reader: Reals) -> Reals:
-    """Take out the scale of one reader, which cancels, where its sums could overflow or vanish."""
-    peak = float(np.abs(reader).max(initial=0.0))
-    return reader if peak == 0.0 or 1e-25 < peak < 1e25 else reader.astype(np.float64) / peak
 
 
 def _notes(channels: Channels, points: Reduction, peeling: Peeling) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""How what reads thinned channels is solved anew: activations run in stages, moments, least squares reader by reader."""
+"""How what reads thinned channels is solved anew: activations in stages, moments, least squares reader by reader."""

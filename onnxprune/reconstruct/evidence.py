@@ -60,7 +60,7 @@ def members_of(group: Group, units: int) -> NDArray[np.int64]:
 
 def _bytes(reader: Reader) -> float:
     products, columns = reader.units.shape
-    return 8.0 * products * columns**2
+    return 8.0 * int(products) * int(columns) ** 2
 
 
 def _passes(groups: Sequence[Group], found: dict[str, list[Reader]]) -> Iterator[list[Group]]:

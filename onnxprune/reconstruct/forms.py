@@ -1,4 +1,4 @@
-"""Linear operators as matrix products y = aᵀW + b: which numbers of an activation make a row a, and which of a weight W.
+"""Linear operators as matrix products y = aᵀW + b: what of an activation makes a row a, what of a weight the matrix W.
 
     Gemm, MatMul     a = the input along the contracted axis
     Conv             a = the patch (channel, offset) that an output position sees; padding gives zeros
@@ -71,10 +71,12 @@ class Product:
         return result.reshape(1, -1, result.shape[-1])
 
     def matrix(self, weight: Floats) -> Floats:
-        return (weight.T if self.transposed else weight)[None]
+        seen: Floats = (weight.T if self.transposed else weight)[None]
+        return seen
 
     def weight(self, matrix: Floats) -> Floats:
-        return matrix[0].T if self.transposed else matrix[0]
+        own: Floats = matrix[0].T if self.transposed else matrix[0]
+        return own
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class _Windows:
     def targets(self, result: Floats, places: Places) -> Floats:
         flat = result.reshape(len(result), self.groups, -1, math.prod(result.shape[2:]))
         chosen = flat if places is None else np.take(flat, places, axis=3)
-        return chosen.transpose(1, 0, 3, 2).reshape(self.groups, -1, flat.shape[2])
+        rows: Floats = chosen.transpose(1, 0, 3, 2).reshape(self.groups, -1, flat.shape[2])
+        return rows
 
     def _gathered(self, activation: Floats, sources: Floats) -> Floats:
         """Rows from the sources (offset, R) of each position among the flat places of an input; −1 is a zero."""

@@ -73,6 +73,63 @@ def _said(facts: Facts) -> list[Text]:
     return [Text(f"{', '.join(names)}: {'; '.join(notes)}.") for notes, names in alike.items()]
 
 
+def _certificates(facts: Facts) -> list[RenderableType]:
+    """Show bounds beside what was measured, group by group."""
+    found = [(group["name"], group["certificate"]) for group in facts["groups"] if group.get("certificate")]
+    if not found:
+        return []
+    table = _table(
+        "group", "|x| at most", "error at most", "of", "promised", "measured", "relative", title="Certificates"
+    )
+    table.add_column("because", overflow="fold")
+    for name, entry in found:
+        _row(table, name, *_bounds(entry), *_measured(entry["measured"]), _because(entry))
+    return [table, Text(_CERTIFICATES), Text(_end_to_end(facts["end_to_end"]))]
+
+
+def _end_to_end(entry: Facts) -> str:
+    if entry["none"]:
+        return f"End to end: no bound ({entry['none']})."
+    measured = "" if entry["output_norm"] is None else f"; the original's outputs measured {entry['output_norm']:.3g}"
+    vacuous = ", which is vacuous" if entry["vacuous"] else ""
+    return (
+        f"End to end: the output moves by {entry['error']:.3g} at most for inputs of length {entry['norm']:.3g}"
+        f"{vacuous} (an output of zeros: {entry['whole']:.3g} at most{measured})."
+    )
+
+
+_CERTIFICATES = (
+    "Errors of what the readers of one group compute, all else whole. Error at most: for certain, for inputs x of the "
+    "group's writer no longer than shown; of: what leaving out the whole group could do there. Promised: at 95 %, over "
+    "the draws of a sample, for an input fixed before. Vacuous is a bound that says no more than leaving all out would."
+)
+
+
+def _bounds(entry: Facts) -> tuple[str, ...]:
+    if entry["none"]:
+        return ("", "none", "", "")
+    vacuous = " (vacuous)" if entry["vacuous"] else ""
+    promise, promised = entry["promise"], ""
+    if promise is not None:
+        promised = f"{promise['epsilon']:.3g}{' (vacuous)' if promise['vacuous'] else ''}"
+    return f"{entry['beta']:.3g}", f"{entry['error']:.3g}{vacuous}", f"{entry['whole']:.3g}", promised
+
+
+def _measured(entry: Facts) -> tuple[str, str]:
+    return ("", "") if "none" in entry else (f"{entry['max_abs']:.3g}", f"{entry['relative_l2']:.1%}")
+
+
+def _because(entry: Facts) -> str:
+    """Say what a row rests on, or why something is missing."""
+    measured = f"not measured: {entry['measured']['none']}" if "none" in entry["measured"] else ""
+    if entry["none"]:
+        return "; ".join(filter(None, (entry["none"], measured)))
+    activation = entry["activation"] or "no activation"
+    covered = activation if entry["covered"] else f"{activation}, not covered by the theorem"
+    source = f"|x| {'from ' if entry['beta_from'] != 'assumed' else ''}{entry['beta_from']}"
+    return "; ".join(filter(None, (covered, source, measured)))
+
+
 def _kinds(facts: Facts) -> Text:
     """Say what was found in one sentence: groups by kind, and how many units they have together."""
     found: dict[str, list[int]] = defaultdict(list)
@@ -188,6 +245,9 @@ def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
     parts: list[RenderableType] = [_before_after(facts)]
     if verbose:
         parts += [_groups(facts), *_said(facts), *_pinned(facts)]
+    if verbose or facts["request"].get("certify"):
+        parts += _certificates(facts)
+    if verbose:
         parts.append(Text("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in facts["time"].items())))
     return [*parts, *_proof(facts), *_notes(facts)]
 

@@ -32,6 +32,8 @@ class GroupPlan:
         What the readers' weights of each kept channel are multiplied by; empty for nothing.
     notes : tuple of str
         What the method has to say about its choice, for the report.
+    draws : int
+        Independent draws, fixed in advance, that the factors come from; 0 where they do not.
     """
 
     name: str
@@ -39,6 +41,7 @@ class GroupPlan:
     kept: tuple[int, ...]
     factors: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    draws: int = 0
 
     @property
     def is_sound(self) -> bool:
@@ -164,7 +167,8 @@ def _group(entry: Any) -> GroupPlan:
     kept = tuple(_checked(position, int) for position in _checked(entry["kept"], list))
     factors = tuple(float(_checked(factor, (int, float))) for factor in _checked(entry["factors"], list))
     notes = tuple(_checked(note, str) for note in _checked(entry.get("notes", []), list))
-    return GroupPlan(_checked(entry["name"], str), _checked(entry["channels"], int), kept, factors, notes=notes)
+    draws = _checked(entry.get("draws", 0), int)
+    return GroupPlan(_checked(entry["name"], str), _checked(entry["channels"], int), kept, factors, notes, draws)
 
 
 def _checked(value: Any, kind: type | tuple[type, ...]) -> Any:

@@ -2,6 +2,17 @@
 
 from onnxprune.validate.alike import compare_plain
 from onnxprune.validate.cut import foreign_nodes
+from onnxprune.validate.probe import Measured, Probed, measure
 from onnxprune.validate.prove import Fidelity, TwinResult, Validation, validate
 
-__all__ = ["Fidelity", "TwinResult", "Validation", "compare_plain", "foreign_nodes", "validate"]
+__all__ = [
+    "Fidelity",
+    "Measured",
+    "Probed",
+    "TwinResult",
+    "Validation",
+    "compare_plain",
+    "foreign_nodes",
+    "measure",
+    "validate",
+]

@@ -1,0 +1,172 @@
+"""Knows what can be promised of the sums that read a group's channels, once it is known which of them stay.
+
+    f_i(x) = Σ_p w_i(p) φ(pᵀx) over all channels,   f̃_i(x) = Σ_kept a(p) w_i(p) φ(pᵀx),   ‖x‖₂ ≤ β
+
+- for certain: |f_i − f̃_i| ≤ Σ_removed |w_i(p)| φ̄(p) + Σ_kept |a(p) − 1| |w_i(p)| φ̄(p), φ̄(p) = max |φ| on
+  [−β‖p‖, β‖p‖]; any choice of channels, any φ, every x of the ball;
+- with probability 1 − δ over the draws, where the factors a are those of m independent ones: the additive ε of
+  `coreset.bounds`, for the x that one has in mind, and for all x of the ball at once; for all m together.
+
+Neither says anything where the weights have been solved anew. Leaving all channels out errs by Σ |w_i(p)| φ̄(p) at
+most: a bound that is no smaller is vacuous.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.coreset.activations import LINEAR, Activation, activation_named
+from onnxprune.coreset.bounds import Sums, guaranteed_error
+from onnxprune.coreset.norms import Reals
+from onnxprune.coreset.sensitivity import masses, sensitivities
+from onnxprune.methods.interface import Channels, Guarantee, Sample
+from onnxprune.methods.mussay import lengths
+
+__all__ = ["DELTA", "Certificate", "Promise", "certify"]
+
+DELTA = 0.05
+"""Probability with which a promise may fail."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An additive error that holds but with probability δ.
+
+    Attributes
+    ----------
+    draws : int
+        m.
+    delta : float
+    epsilon : float
+        For one x that does not depend on the draws, all outputs of all readers together.
+    epsilon_ball : float or None
+        For all x of the ball at once; None where φ has no Lipschitz constant.
+    vacuous : bool
+        Whether `epsilon` is no smaller than what leaving all channels out could do.
+    """
+
+    draws: int
+    delta: float
+    epsilon: float
+    epsilon_ball: float | None
+    vacuous: bool
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What holds of a group.
+
+    Attributes
+    ----------
+    activation : str
+        φ's name, "" for none.
+    covered : bool
+        Whether φ is non-negative and non-decreasing, as the theorem of Mussay et al. has it.
+    beta : float
+        Bound of ‖x‖₂ for which the numbers are.
+    error : float
+        Additive, for certain, at every output of every reader.
+    whole : float
+        The same, were all channels left out.
+    promise : Promise or None
+        Where factors come from draws whose number was fixed.
+    """
+
+    activation: str
+    covered: bool
+    beta: float
+    error: float
+    whole: float
+    promise: Promise | None = None
+
+    @property
+    def vacuous(self) -> bool:
+        """Tell whether the certain bound says no more than leaving everything out would."""
+        return bool(self.error >= self.whole)
+
+
+def certify(channels: Channels, sample: Sample, guarantee: Guarantee | None = None) -> Certificate:
+    """Bound what keeping some channels does to the sums that read them.
+
+    Parameters
+    ----------
+    channels : Channels
+        One group of n channels with readers; each is φ of one sum.
+    sample : Sample
+        What stays, with factors (empty for ones).
+    guarantee : Guarantee, optional
+        How it was drawn.
+
+    Returns
+    -------
+    Certificate
+
+    Examples
+    --------
+    >>> channels = Channels((np.array([[3.0], [1.0]]),), None, (np.array([[[1.0]], [[-1.0]]]),), "Relu")
+    >>> found = certify(channels, Sample(np.array([0]), np.empty(0)))
+    >>> found.error, found.whole, found.vacuous
+    (1.0, 4.0, False)
+    """
+    activation = activation_named(channels.activation, channels.parameters)
+    rows, beta = lengths(channels)[:, None], channels.beta
+    change = np.ones(channels.count)
+    change[sample.kept] = sample.factors - 1.0 if sample.factors.size else 0.0
+    changes = np.column_stack([change, np.ones(channels.count)])
+    worst = Certificate(channels.activation, activation.guaranteed, beta, 0.0, 0.0)
+    sums = []
+    for reader in channels.outgoing:
+        errors, wholes = masses(rows, reader, activation, changes, beta=beta)
+        error, whole = float(errors.max(initial=0.0)), float(wholes.max(initial=0.0))
+        worst = replace(worst, error=max(worst.error, error), whole=max(worst.whole, whole))
+        if guarantee is not None and sample.draws and whole > 0.0:
+            sums.append(_sums(channels, reader, activation, guarantee, whole))
+    known = [item for item in sums if item is not None]
+    if not known or len(known) < len(sums):
+        return worst
+    return replace(worst, promise=_promise(known, sample.draws, worst.whole))
+
+
+def _sums(channels: Channels, reader: Reals, activation: Activation, guarantee: Guarantee, mass: float) -> Sums | None:
+    """What the bound of one reader depends on: pr need not be its own s / t, so t is max s(p) / pr(p).
+
+    None where something that counts can never be drawn.
+    """
+    rows, beta, pr = lengths(channels)[:, None], channels.beta, guarantee.probabilities
+    total = _largest(sensitivities(rows, reader, activation, beta=beta), pr)
+    if not np.isfinite(total):
+        return None
+    slopes = sensitivities(rows, reader, LINEAR)
+    rough = activation.lipschitz * beta * (float(slopes.sum()) + _largest(slopes, pr)) / total
+    width = sum(matrix.shape[1] for matrix in channels.incoming)
+    one = activation.guaranteed and float(reader.min()) >= 0.0
+    return Sums(
+        total=total,
+        mass=mass,
+        outputs=reader.shape[1],
+        signs="one" if one else "mixed",
+        dimension=max(width * reader.shape[2], 1),
+        roughness=rough,
+    )
+
+
+def _largest(values: NDArray[np.float64], pr: NDArray[np.float64]) -> float:
+    """Return max values / pr over what has any value; infinite where that is never drawn."""
+    with np.errstate(divide="ignore"):
+        return float((values[values > 0.0] / pr[values > 0.0]).max(initial=0.0))
+
+
+def _promise(sums: list[Sums], draws: int, whole: float) -> Promise:
+    """Return what holds for all readers together, whatever number of draws the budget has settled on.
+
+    It may have tried others before: number m may fail with probability 6δ / (π²m²), so all of them with δ.
+    """
+    outputs = sum(item.outputs for item in sums)
+    ball = [replace(item, outputs=outputs) for item in sums]
+    one = [replace(item, dimension=None) for item in ball]
+    delta = 6.0 * DELTA / (np.pi * draws) ** 2
+    epsilon = max(guaranteed_error(item, draws=draws, delta=delta) for item in one)
+    smooth = all(np.isfinite(item.roughness) for item in sums)
+    everywhere = max(guaranteed_error(item, draws=draws, delta=delta) for item in ball) if smooth else None
+    return Promise(draws, DELTA, epsilon, everywhere, epsilon >= whole)

@@ -1,0 +1,288 @@
+"""How far each reader of a thinned group is from the original when nothing else is thinned, measured on some inputs.
+
+Every reader is put into the original once more, its input masked and scaled as the plan has it, all before it whole:
+Y and Y' come out of one run. Only ‖Y' − Y‖², ‖Y‖² and max |Y' − Y| leave the session, and with them the largest norm
+of what the writer of the group reads.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from onnxprune.calibrate.feeds import Feeds, random_feeds, shape_attempts
+from onnxprune.coupling import Coupling
+from onnxprune.errors import ModelError
+from onnxprune.graph.index import Index, attributes, graphs_of
+from onnxprune.graph.model import Model
+from onnxprune.graph.staged import open_session
+from onnxprune.ops.trace import Read
+from onnxprune.rewrite.plan import Plan
+from onnxprune.shapes.infer import Shapes
+from onnxprune.validate.statistics import laid_out
+
+__all__ = ["READERS", "Measured", "Probed", "measure"]
+
+_PREFIX = "onnxprune_probe_"
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+_WRITERS = frozenset({"Conv", "Gemm", "MatMul"})
+
+READERS = 4
+"""Readers of one group that are looked at: a stream has many, a dense block quadratically many in all."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What leaving channels of one group out does to its readers.
+
+    Attributes
+    ----------
+    relative_l2 : float
+        ‖Y' − Y‖ / ‖Y‖ over all inputs, of the reader where it is largest.
+    max_abs : float
+        max |Y' − Y| over all readers.
+    readers : int
+        How many were looked at.
+    inputs : int
+        On how many inputs.
+    beta : float or None
+        Largest √(‖x‖² + 1), x what the writer's sums read; None where one layer that could be looked at does not write
+        the group.
+    """
+
+    relative_l2: float
+    max_abs: float
+    readers: int
+    inputs: int
+    beta: float | None = None
+
+
+@dataclass(frozen=True)
+class Probed:
+    """All that was measured in one go.
+
+    Attributes
+    ----------
+    groups : dict of str to Measured
+        By group; those that keep all channels, or that no node with a floating result reads, are left out.
+    input_norm : float or None
+        Largest ‖x‖₂ of an input; None where the network has several.
+    output_norm : float or None
+        Smallest ‖y‖₂ of the original's output; None where it has several.
+    """
+
+    groups: dict[str, Measured]
+    input_norm: float | None = None
+    output_norm: float | None = None
+
+
+class _Builder:
+    """The original with readers put in once more, and the names of the numbers that they give."""
+
+    def __init__(self, model: Model, shapes: Shapes, coupling: Coupling, plan: Plan) -> None:
+        self.graph, self.shapes, self.coupling = model.proto.graph, shapes, coupling
+        self.index = Index(model.proto)
+        self.opset = self.index.opsets.get("", 1)
+        self.kept = np.ones(int(coupling.unit_of.max(initial=-1)) + 1)
+        self.number = 0
+        self.readers: dict[str, list[str]] = {}
+        self.writers: dict[str, str] = {}
+        factors = plan.unit_factors(coupling)
+        if factors is not None:
+            self.kept = factors.copy()
+        self.kept[plan.removed_units(coupling)] = 0.0
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{_PREFIX}{self.number}"
+        self.number += 1
+        self.graph.node.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def constant(self, value: NDArray[np.generic]) -> str:
+        name = f"{_PREFIX}{self.number}"
+        self.number += 1
+        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def put(self, name: str) -> str:
+        """Make a scalar an output."""
+        self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+        return name
+
+    def float32(self, name: str) -> str:
+        return (
+            name if self.shapes.types.get(name) == TensorProto.FLOAT else self.add("Cast", name, to=TensorProto.FLOAT)
+        )
+
+    def masked(self, read: Read, own: NDArray[np.bool_]) -> str:
+        """The input of a read, what has gone of the group being zero, what stays multiplied by its factor."""
+        name = self.index.nodes[read.node].input[read.input]
+        kind, rank = self.shapes.types[name], len(self.shapes.shapes[name])
+        units = self.coupling.unit_of[read.array]
+        factor = laid_out(np.where(own[units], self.kept[units], 1.0), read.axes, rank)
+        typed = self.add("Cast", self.constant(factor.astype(np.float32)), to=kind)
+        if self.opset >= 9 and (factor == 0.0).any():
+            zero = self.add("Cast", self.constant(np.zeros((), dtype=np.float32)), to=kind)
+            name = self.add("Where", self.constant(factor != 0.0), name, zero)
+        return self.add("Mul", name, typed)
+
+    def reader(self, node: NodeProto, reads: Sequence[Read], own: NDArray[np.bool_]) -> str:
+        """Put a reader in once more; returns the base of the names of its three numbers."""
+        again = NodeProto()
+        again.CopyFrom(node)
+        for read in reads:
+            again.input[read.input] = self.masked(read, own)
+        again.name = base = f"{_PREFIX}{self.number}_reader"
+        self.number += 1
+        again.output[:] = [f"{base}_{place}" if name else "" for place, name in enumerate(node.output)]
+        self.graph.node.append(again)
+        kind = self.shapes.types[node.output[0]]
+        self.shapes.types[again.output[0]] = kind
+        before, after = self.float32(node.output[0]), self.float32(again.output[0])
+        gap = self.add("Sub", after, before)
+        for what, name in (("gap", gap), ("norm", before)):
+            squares = self.add("ReduceSumSquare", name, keepdims=0)
+            self.graph.node.append(helper.make_node("Identity", [squares], [self.put(f"{base}_{what}")]))
+        most = self.add("ReduceMax", self.add("Abs", gap), keepdims=0)
+        self.graph.node.append(helper.make_node("Identity", [most], [self.put(f"{base}_most")]))
+        return base
+
+    def writer(self, node: NodeProto) -> str:
+        """The largest ‖x‖² that a sum of a layer reads; of a grouped convolution, of all groups together."""
+        name = self.float32(node.input[0])
+        if node.op_type == "Conv":
+            shape = self.shapes.shapes[node.input[0]]
+            kernel = self.shapes.shapes[node.input[1]][2:]
+            ones = self.constant(np.ones((1, shape[1], *kernel), dtype=np.float32))
+            kept = {key: helper.get_attribute_value(value) for key, value in attributes(node).items()}
+            sums = self.add("Conv", self.add("Mul", name, name), ones, **(kept | {"group": 1}))
+        else:
+            axes = [self.constant(np.array([-1], dtype=np.int64))] if self.opset >= 13 else []
+            own = {} if axes else {"axes": [len(self.shapes.shapes[node.input[0]]) - 1]}
+            sums = self.add("ReduceSum", self.add("Mul", name, name), *axes, keepdims=0, **own)
+        return self.put(self.add("ReduceMax", sums, keepdims=0))
+
+
+def measure(
+    model: Model,
+    shapes: Shapes,
+    coupling: Coupling,
+    plan: Plan,
+    writers: Mapping[str, int],
+    *,
+    providers: Sequence[str],
+    rng: np.random.Generator,
+    inputs: int,
+) -> Probed:
+    """Measure what a plan does to the readers of every group by itself.
+
+    Parameters
+    ----------
+    model : Model
+        A copy of the original; used up.
+    shapes, coupling, plan
+        What was found out about it, and what is to be done.
+    writers : mapping of str to int
+        The layer that writes each group, where there is one that it makes sense to look at.
+    providers : sequence of str
+        onnxruntime providers.
+    rng : numpy.random.Generator
+    inputs : int
+        How many random inputs.
+
+    Returns
+    -------
+    Probed
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime cannot run it.
+    """
+    shapes = replace(shapes, types=dict(shapes.types))
+    builder = _Builder(model, shapes, coupling, plan)
+    thinned = [item.name for item in plan.groups if len(item.kept) < item.channels or item.factors]
+    by_group = _reads(builder, coupling, thinned)
+    nodes = builder.index.nodes
+    for name, by_node in by_group.items():
+        own = np.zeros(len(builder.kept), dtype=bool)
+        own[coupling.group_of[name].units] = True
+        chosen = sorted(by_node)[:READERS]
+        builder.readers[name] = [builder.reader(nodes[number], by_node[number], own) for number in chosen]
+        writer = nodes[writers[name]] if name in writers else None
+        if writer is not None and writer.op_type in _WRITERS and shapes.types.get(writer.input[0]) in _FLOATS:
+            builder.writers[name] = builder.writer(writer)
+    wanted = [f"{base}_{what}" for bases in builder.readers.values() for base in bases for what in _NUMBERS]
+    wanted += builder.writers.values()
+    ends = [names[0] for names in (builder.index.inputs, builder.index.outputs) if len(names) == 1]
+    if len(ends) == 2 and all(shapes.types.get(name) in _FLOATS for name in ends):
+        squares = [builder.add("ReduceSumSquare", builder.float32(name), keepdims=0) for name in ends]
+        wanted += [builder.put(name) for name in squares]
+    else:
+        squares = []
+    results = _run(model, shapes, wanted, providers, rng, inputs)
+    norms = [[math.sqrt(float(result[name])) for result in results] for name in squares]
+    return Probed(_summed(builder, results), max(norms[0]) if norms else None, min(norms[1]) if norms else None)
+
+
+_NUMBERS = ("gap", "norm", "most")
+
+
+def _reads(builder: _Builder, coupling: Coupling, thinned: Sequence[str]) -> dict[str, dict[int, list[Read]]]:
+    """Reads of every thinned group by node, those of nodes that can be put in once more."""
+    number = np.full(int(coupling.unit_of.max(initial=-1)) + 1, -1)
+    for place, name in enumerate(thinned):
+        number[coupling.group_of[name].units] = place
+    found: dict[str, dict[int, list[Read]]] = {}
+    for read in coupling.trace.reads:
+        node, shapes = builder.index.nodes[read.node], builder.shapes
+        floating = {shapes.types.get(node.output[0]), shapes.types.get(node.input[read.input])} <= _FLOATS
+        if not floating or any(graphs_of(node)):
+            continue
+        for place in np.unique(number[coupling.unit_of[read.array]]):
+            if place >= 0:
+                by_node = found.setdefault(thinned[place], defaultdict(list))
+                by_node[read.node].append(read)
+    return found
+
+
+def _run(
+    model: Model,
+    shapes: Shapes,
+    wanted: list[str],
+    providers: Sequence[str],
+    rng: np.random.Generator,
+    inputs: int,
+) -> list[Feeds]:
+    """Run on random inputs of the first sizes that the network takes."""
+    index = Index(model.proto)
+    session = open_session(model, providers, model.detach())
+    failure: ModelError | None = None
+    for sizes in shape_attempts(index, shapes):
+        feeds = [random_feeds(index, shapes, rng, sizes) for _ in range(inputs)]
+        try:
+            return list(session.run_each([(feed, wanted) for feed in feeds]))
+        except ModelError as error:
+            failure = failure or error
+    assert failure is not None, "there is at least one set of sizes"
+    raise failure
+
+
+def _summed(builder: _Builder, results: list[Feeds]) -> dict[str, Measured]:
+    found = {}
+    for name, bases in builder.readers.items():
+        gaps, norms = (
+            [sum(float(result[f"{base}_{what}"]) for result in results) for base in bases] for what in ("gap", "norm")
+        )
+        shares = [math.sqrt(gap / norm) if norm > 0 else math.inf for gap, norm in zip(gaps, norms, strict=True)]
+        most = max(float(result[f"{base}_most"]) for result in results for base in bases)
+        beta = None
+        if name in builder.writers:
+            beta = math.sqrt(max(float(result[builder.writers[name]]) for result in results) + 1.0)
+        found[name] = Measured(max(shares), most, len(bases), len(results), beta)
+    return found

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Print what coresets keep of trained networks: error of the next pre-activation per layer, and top-1 of the whole.
+
+    python tools/reproduce_coresets.py --data DATA
+
+DATA holds mnist/mnist.npz, cifar10/test.npz, cifar10/calib.npz and models/. Nothing is fine-tuned. Channels that one
+Conv or Gemm reads are thinned, the same share of each layer; every selection is shown
+
+    published   with the factors that the paper gives the readers' weights; for `random` n / kept, which makes it
+                uniform sampling;
+    plain       the same channels, weights as they are;
+    refit       the same channels, the readers' weights and biases solved anew by least squares on calibration images
+                (training images, no labels): W̃ = (G_SS + λI)⁻¹ G_S· W, G the centred moments of what the reader reads,
+                λ = 0.001 of their mean diagonal.
+
+Per layer the rest of the network is whole: relative error ‖Y' − Y‖ / ‖Y‖ of what the reader computes, on test images.
+Selections that depend on chance are repeated with several seeds: mean ± standard deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from reproduce_accuracy import NETWORKS, Array, Network, session_of, single_readers, top1
+from scipy.linalg import cho_factor, cho_solve
+
+from onnxprune.analysis import Analysis, analyse
+from onnxprune.coupling import Group
+from onnxprune.coupling.channels import ChannelReader
+from onnxprune.graph import io
+from onnxprune.graph.index import Index, attributes
+from onnxprune.methods import METHODS, Channels
+from onnxprune.ops.trace import Read
+from onnxprune.rewrite import GroupPlan, Plan, apply
+
+CALIBRATION = {"mnist/mnist.npz": ("mnist/mnist.npz", "x_train"), "cifar10/test.npz": ("cifar10/calib.npz", "x")}
+IMAGES, ROWS, RIDGE, BATCH = 1000, 6000, 1e-3, 50
+VARIANTS = ("published", "plain", "refit")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of what a reader reads: centred second moments over the calibration images, and their means."""
+
+    centred: Array
+    mean: Array
+
+
+class Layer:
+    """A group of channels and its reader y = W x + b, x the reader's input or a patch of it.
+
+    `place` is the channel of each coordinate of x.
+    """
+
+    def __init__(self, analysis: Analysis, group: Group, read: Read) -> None:
+        self.group, self.node = group, analysis.index.nodes[read.node]
+        self.source, self.convolution = self.node.input[0], self.node.op_type == "Conv"
+        stored = {tensor.name: tensor for tensor in analysis.model.proto.graph.initializer}
+        self.weight, self.bias = (numpy_helper.to_array(stored[name]) for name in self.node.input[1:3])
+        found = attributes(self.node)
+        self.by_columns = not self.convolution and not found["transB"].i if "transB" in found else not self.convolution
+        unit_of = analysis.coupling.unit_of
+        number = np.full(int(unit_of.max()) + 1, -1)
+        number[group.units] = np.arange(group.size)
+        self.place = number[unit_of[read.array.ravel()]]
+        if self.convolution:
+            self.kernel = tuple(self.weight.shape[2:])
+            self.strides = tuple(found["strides"].ints) if "strides" in found else (1, 1)
+            self.pads = tuple(found["pads"].ints) if "pads" in found else (0, 0, 0, 0)
+            self.place = np.repeat(self.place, int(np.prod(self.kernel)))
+        name = self.node.name or self.node.output[0]
+        self.name = f"{group.name} ({group.size}) read by {name}"
+
+    @property
+    def matrix(self) -> Array:
+        """W as (coordinates of x, outputs)."""
+        return self.weight if self.by_columns else self.weight.reshape(len(self.weight), -1).T
+
+    def stored(self, matrix: Array) -> Array:
+        """The same as the node wants it."""
+        return np.ascontiguousarray(matrix if self.by_columns else matrix.T).reshape(self.weight.shape)
+
+    def rows(self, values: Array, rng: np.random.Generator, count: int) -> Array:
+        """Some x of a batch of the reader's inputs: all of them, or patches at random positions."""
+        if not self.convolution:
+            return values
+        top, left, bottom, right = self.pads
+        padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(2, 3))
+        windows = windows[:, :, :: self.strides[0], :: self.strides[1]]
+        each = max(1, count // len(values))
+        down, across = (rng.integers(0, size, (len(values), each)) for size in windows.shape[2:4])
+        taken = windows[np.arange(len(values))[:, None], :, down, across]
+        return taken.reshape(len(values) * each, -1)
+
+
+def with_biases(path: Path) -> onnx.ModelProto:
+    """Return a network whose convolutions all have a bias, to be refitted too."""
+    proto = onnx.load(path)
+    shapes = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Conv" and len(node.input) == 2 and node.input[1] in shapes:
+            name = f"{node.output[0]}_bias"
+            zeros = np.zeros(shapes[node.input[1]][0], dtype=np.float32)
+            proto.graph.initializer.append(numpy_helper.from_array(zeros, name))
+            node.input.append(name)
+    return proto
+
+
+def rows_of(analysis: Analysis, layers: list[Layer], images: Array, count: int) -> list[Array]:
+    """Return about `count` x for every layer, taken evenly from the images."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(analysis.model.proto)
+    sources = list(dict.fromkeys(layer.source for layer in layers))
+    present = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in sources if name not in present
+    )
+    session, rng = session_of(proto), np.random.default_rng(0)
+    name = session.get_inputs()[0].name
+    parts: list[list[Array]] = [[] for _ in layers]
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        values = dict(zip(sources, session.run(sources, {name: batch}), strict=True))
+        for layer, found in zip(layers, parts, strict=True):
+            found.append(layer.rows(values[layer.source], rng, max(1, count * len(batch) // len(images))))
+    return [np.concatenate(found) for found in parts]
+
+
+def moments_of(rows: Array) -> Moments:
+    """Return the moments of some x."""
+    mean = rows.mean(axis=0)
+    centred = rows - mean
+    return Moments(centred.T @ centred / np.float32(len(rows)), mean)
+
+
+# ---- selections ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Channels kept of one layer, and the published factors of the readers' weights (n / kept for random)."""
+
+    kept: Array
+    factors: Array | None
+
+
+def selection(analysis: Analysis, layer: Layer, method: str, share: float, seed: int) -> Selection:
+    """Choose a share of the channels of a layer."""
+    weights = analysis.index.weights
+    reader = ChannelReader(analysis.coupling, analysis.index, lambda name: analysis.model.array(weights[name]))
+    size = layer.group.size
+    count = max(1, round(share * size))
+    choice = METHODS[method](reader.channels(layer.group), np.random.default_rng([seed, layer.group.units[0]]))
+    if choice.sample is not None:
+        sample = choice.sample(count)
+        return Selection(sample.kept, sample.factors)
+    kept = np.sort(choice.order[:count])
+    return Selection(kept, np.full(count, size / count) if method == "random" else None)
+
+
+def solved(layer: Layer, moments: Moments, chosen: Selection, variant: str) -> tuple[Array, Array]:
+    """Return weights (coordinates, outputs), zero where a channel has gone, and bias, by one of the variants."""
+    matrix = np.zeros_like(layer.matrix)
+    inside = np.isin(layer.place, chosen.kept)
+    if variant != "refit":
+        factors = np.zeros(layer.group.size, dtype=np.float32)
+        factors[chosen.kept] = 1.0 if variant == "plain" or chosen.factors is None else chosen.factors
+        return layer.matrix * factors[layer.place][:, None], layer.bias
+    own = moments.centred[np.ix_(inside, inside)].astype(np.float64)
+    own[np.diag_indices_from(own)] += RIDGE * np.diag(moments.centred).mean()
+    target = moments.centred[inside] @ layer.matrix
+    matrix[inside] = cho_solve(cho_factor(own, lower=True, overwrite_a=True), target.astype(np.float64))
+    return matrix, layer.bias + moments.mean @ (layer.matrix - matrix)
+
+
+def chance_in(method: str) -> bool:
+    """Tell whether seeds matter."""
+    alike = Channels((np.ones((4, 2)),), None, (np.ones((4, 2, 1)),), "Relu")
+    recipe = METHODS[method]
+    return recipe.random_order or recipe(alike, np.random.default_rng(0)).sample is not None
+
+
+def shown(values: list[float], form: str) -> str:
+    """Return the mean, with the spread where there are several."""
+    spread = f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{spread}"
+
+
+def table(
+    args: argparse.Namespace, measure: Callable[[str, float, int, str], float], form: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the rows of a table: measure(method, share, seed, variant) in every cell."""
+    for method in args.methods:
+        for variant in VARIANTS:
+            if variant == "published" and not chance_in(method):
+                continue
+            seeds = range(args.seeds if chance_in(method) else 1)
+            cells = [shown([measure(method, share, seed, variant) for seed in seeds], form) for share in args.shares]
+            yield f"{method}, {variant}", " | ".join(cells)
+
+
+def show(title: str, args: argparse.Namespace, rows: Iterator[tuple[str, str]]) -> None:
+    """Print a table as it is made."""
+    print(f"\n{title}\n\n| | {' | '.join(f'{share:.0%} kept' for share in args.shares)} |")
+    print(f"|---|{'---|' * len(args.shares)}")
+    for name, cells in rows:
+        print(f"| {name} | {cells} |", flush=True)
+
+
+# ---- one layer, and the whole ----------------------------------------------------------------------------------------
+
+
+def per_layer(analysis: Analysis, layer: Layer, moments: Moments, rows: Array, args: argparse.Namespace) -> None:
+    """Print how far what the reader computes is from the original."""
+    reference = rows @ layer.matrix + layer.bias
+    norm = float(np.linalg.norm(reference))
+
+    def measure(method: str, share: float, seed: int, variant: str) -> float:
+        matrix, bias = solved(layer, moments, selection(analysis, layer, method, share, seed), variant)
+        used = matrix.any(axis=1)
+        found = rows[:, used] @ matrix[used] + bias
+        return float(np.linalg.norm(found - reference)) / norm
+
+    show(f"{layer.name}: relative error of the next pre-activation", args, table(args, measure, ".3f"))
+
+
+def whole(
+    analysis: Analysis, layers: list[Layer], moments: list[Moments], test: tuple[Array, Array], args: argparse.Namespace
+) -> None:
+    """Print top-1 with every layer thinned."""
+
+    def measure(method: str, share: float, seed: int, variant: str) -> float:
+        model = analysis.model.copy()
+        stored = {tensor.name: tensor for tensor in model.proto.graph.initializer}
+        groups = []
+        for layer, found in zip(layers, moments, strict=True):
+            chosen = selection(analysis, layer, method, share, seed)
+            matrix, bias = solved(layer, found, chosen, variant)
+            for name, value in zip(layer.node.input[1:3], (layer.stored(matrix), bias), strict=True):
+                stored[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+            groups.append(GroupPlan(layer.group.name, layer.group.size, tuple(map(int, chosen.kept))))
+        plan = Plan("", tuple(groups))
+        apply(model, Index(model.proto), analysis.shapes, analysis.coupling, plan)
+        return top1(model.materialise(), *test)
+
+    title = f"whole network, {len(layers)} layers thinned: top-1 of {len(test[1])} test images"
+    show(title, args, table(args, measure, ".1f"))
+
+
+def calibration(network: Network, data: Path) -> Array:
+    """Return training images, normalised."""
+    file, name = CALIBRATION[network.images]
+    with np.load(data / file) as stored:
+        return network.normalised(stored[name][:IMAGES])
+
+
+def study(name: str, args: argparse.Namespace) -> None:
+    """Print all tables of one network."""
+    network, start = NETWORKS[name], time.perf_counter()
+    proto = with_biases(args.data / "models" / network.model)
+    analysis = analyse(io.from_proto(proto))
+    test = network.test_set(args.data, args.limit)
+    print(f"\n### {name}: top-1 {top1(proto, *test):.1f} % of {len(test[1])} test images before pruning")
+    layers = [Layer(analysis, group, read) for group, read in single_readers(analysis)]
+    moments = [moments_of(rows) for rows in rows_of(analysis, layers, calibration(network, args.data), ROWS)]
+    chosen = sorted({0, len(layers) // 2, len(layers) - 1}) if len(layers) > 4 else range(len(layers))
+    few = [layers[number] for number in chosen]
+    test_rows = rows_of(analysis, few, test[0][:IMAGES], ROWS // 3)
+    for number, layer, rows in zip(chosen, few, test_rows, strict=True):
+        per_layer(analysis, layer, moments[number], rows, args)
+    whole(analysis, layers, moments, test, args)
+    print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder of mnist/, cifar10/, models/")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: all)")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
+    shares = [0.05, 0.1, 0.3, 0.5, 0.75]
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=shares, help="of channels kept (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="where chance plays (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="test images (default: %(default)s)")
+    args = parser.parse_args(argv)
+    for name in args.networks:
+        study(name, args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
