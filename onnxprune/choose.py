@@ -1,6 +1,7 @@
 """How many and which channels of each group stay: methods rank them, the budget counts them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from onnx import TensorProto
 
 from onnxprune.analysis import Analysis
 from onnxprune.budget import Allocation, Item, allocate, floor_of
+from onnxprune.coreset.selection import losses
 from onnxprune.coupling import Group
 from onnxprune.coupling.channels import ChannelReader
 from onnxprune.coupling.intervals import Radii
@@ -17,9 +19,10 @@ from onnxprune.methods import METHODS, Choice, Sample
 from onnxprune.ops.labels import Purpose
 from onnxprune.options import Options
 from onnxprune.progress import Progress
+from onnxprune.reconstruct.evidence import NOTHING, Evidence
 from onnxprune.rewrite import GroupPlan, Plan
 
-__all__ = ["channel_reader", "check_replay", "choose", "floors", "rank", "require_groups"]
+__all__ = ["Ranked", "channel_reader", "check_replay", "choose", "floors", "rank", "require_groups"]
 
 _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 # A sampled method keeps about as many channels as wanted; the wish is corrected so often, until the share fits.
@@ -39,7 +42,17 @@ class _Attempt:
     missing: float
 
 
-def rank(analysis: Analysis, options: Options, progress: Progress) -> list[Choice]:
+@dataclass(frozen=True)
+class Ranked:
+    """A method's choices, one per group, and what keeping so many of each group loses, where that is known."""
+
+    choices: list[Choice] = field(default_factory=list)
+    losses: list[NDArray[np.float64] | None] = field(default_factory=list)
+
+
+def rank(
+    analysis: Analysis, options: Options, progress: Progress, evidence: Iterable[tuple[str, Evidence]] | None = None
+) -> Ranked:
     """Let the method rank the channels of every group.
 
     Parameters
@@ -48,11 +61,12 @@ def rank(analysis: Analysis, options: Options, progress: Progress) -> list[Choic
     options : Options
     progress : Progress
         Advanced once per group.
+    evidence : iterable of (str, Evidence), optional
+        What data says of every group, in their order.
 
     Returns
     -------
-    list of Choice
-        One per group.
+    Ranked
 
     Raises
     ------
@@ -64,12 +78,17 @@ def rank(analysis: Analysis, options: Options, progress: Progress) -> list[Choic
     if options.rank is not None:
         method = method.with_rank(options.rank)
     radii = Radii(analysis.coupling, analysis.index, reader.read, options.input_bound)
-    choices = []
-    for number, group in enumerate(analysis.coupling.groups):
-        channels = replace(reader.channels(group), beta=radii.of(group) or 1.0)
-        choices.append(method(channels, np.random.default_rng([options.seed, number])))
+    ranked = Ranked()
+    groups = analysis.coupling.groups
+    told = ((group.name, NOTHING) for group in groups) if evidence is None else evidence
+    for number, (group, (name, known)) in enumerate(zip(groups, told, strict=True)):
+        assert name == group.name, "evidence is of the groups in their order"
+        channels = replace(reader.channels(group), beta=radii.of(group) or 1.0, layers=known.layers, worth=known.worth)
+        choice = method(channels, np.random.default_rng([options.seed, number]))
+        ranked.choices.append(choice)
+        ranked.losses.append(losses(known.layers, known.worth, choice.order) if known.layers else None)
         progress.advance()
-    return choices
+    return ranked
 
 
 def check_replay(analysis: Analysis, plan: Plan) -> None:
@@ -129,7 +148,7 @@ def floors(analysis: Analysis, keep_at_least: float) -> NDArray[np.int64]:
     return np.array([floor_of(group.size, group.step, keep_at_least) for group in groups], dtype=np.int64)
 
 
-def _items(analysis: Analysis, options: Options, choices: list[Choice]) -> list[Item]:
+def _items(analysis: Analysis, options: Options, ranked: Ranked) -> list[Item]:
     """What the budget knows of each group, with the highest floor that the ratio can be reached with."""
     assert options.ratio is not None
     lowest = options.keep_at_least[-1]
@@ -140,12 +159,14 @@ def _items(analysis: Analysis, options: Options, choices: list[Choice]) -> list[
     )
     kept = floors(analysis, next(reaching, lowest))
     return [
-        Item(group.size, group.step, choice.scores[choice.order], int(floor))
-        for group, choice, floor in zip(analysis.coupling.groups, choices, kept, strict=True)
+        Item(group.size, group.step, choice.scores[choice.order], int(floor), lost)
+        for group, choice, floor, lost in zip(
+            analysis.coupling.groups, ranked.choices, kept, ranked.losses, strict=True
+        )
     ]
 
 
-def choose(analysis: Analysis, options: Options, choices: list[Choice], source: str) -> Plan:
+def choose(analysis: Analysis, options: Options, ranked: Ranked, source: str) -> Plan:
     """Decide how many and which channels stay.
 
     Parameters
@@ -153,8 +174,7 @@ def choose(analysis: Analysis, options: Options, choices: list[Choice], source: 
     analysis : Analysis
     options : Options
         With a ratio.
-    choices : list of Choice
-        From `rank`.
+    ranked : Ranked
     source : str
         SHA-256 of the file, for the plan.
 
@@ -173,7 +193,7 @@ def choose(analysis: Analysis, options: Options, choices: list[Choice], source: 
             "another --measure"
         )
     multiple = _multiple(analysis, options)
-    best = _best(analysis, options, choices, multiple)
+    best = _best(analysis, options, ranked, multiple)
     _require_multiple(best, options, multiple)
     _require_reached(best, options, rounded=multiple > 1)
     if np.array_equal(best.counts, analysis.sizes):
@@ -183,7 +203,7 @@ def choose(analysis: Analysis, options: Options, choices: list[Choice], source: 
         )
     plans = tuple(
         _planned(group, sample, choice.notes)
-        for group, sample, choice in zip(analysis.coupling.groups, best.samples, choices, strict=True)
+        for group, sample, choice in zip(analysis.coupling.groups, best.samples, ranked.choices, strict=True)
     )
     return Plan(source, plans, options.request())
 
@@ -203,20 +223,22 @@ def _multiple(analysis: Analysis, options: Options) -> int:
     return 32 if any(tensor.data_type in _EIGHT_BITS for tensor in analysis.index.weights.values()) else 8
 
 
-def _best(analysis: Analysis, options: Options, choices: list[Choice], multiple: int) -> _Attempt:
+def _best(analysis: Analysis, options: Options, ranked: Ranked, multiple: int) -> _Attempt:
     """Allocate and sample; where samples are smaller or larger than wanted, wish for less or more and try again."""
     assert options.ratio is not None
     cost = analysis.costs[options.measure]
-    items = _items(analysis, options, choices)
+    items = _items(analysis, options, ranked)
+    known = any(lost is not None for lost in ranked.losses)
+    allocation = options.allocation if options.allocation != "auto" else "error" if known else "global"
     scalable = scalable_groups(analysis.coupling, analysis.index)
     scaled = [group.name in scalable for group in analysis.coupling.groups]
     target = options.ratio
     attempts = []
     for _ in range(_ATTEMPTS):
-        found = allocate(cost, items, target, allocation=options.allocation, multiple=multiple)
+        found = allocate(cost, items, target, allocation=allocation, multiple=multiple)
         samples = tuple(
             _sample(choice, int(count), item, scaled=factors)
-            for choice, count, item, factors in zip(choices, found.counts, items, scaled, strict=True)
+            for choice, count, item, factors in zip(ranked.choices, found.counts, items, scaled, strict=True)
         )
         counts = np.array([len(sample.kept) for sample in samples], dtype=np.int64)
         removed = analysis.removed(options.measure, counts)

@@ -111,7 +111,7 @@ def prune_parser() -> argparse.ArgumentParser:
     parser.add_argument("output", metavar="OUT", type=Path, nargs="?", help="the file to write")
     parser.value("--ratio", "R", "share to REMOVE, between 0 and 1; met within one percentage point", type=float)
     parser.value("--measure", "M", f"share of what: {measures} (default: params)", default="params")
-    parser.value("--method", "M", f"how channels are chosen (default: coreset). {methods}", default="coreset")
+    parser.value("--method", "M", f"how channels are chosen (default: auto). {methods}", default="auto")
     parser.value(
         "--rank",
         "N",
@@ -122,13 +122,15 @@ def prune_parser() -> argparse.ArgumentParser:
     parser.value(
         "--allocation",
         "A",
-        f"how the share is spread: {allocations} (default: global, by normalised scores; uniform: every group alike)",
-        default="global",
+        f"how the share is spread: auto, {allocations} (default: auto; error: so that what is lost is least, by data; "
+        "global: by normalised scores; uniform: every group alike; auto: error where there is data, else global)",
+        default="auto",
     )
     parser.value(
         "--refit",
         "R",
-        f"solve the readers' weights anew on calibration data: {refits} (auto: where there is any; there is none yet)",
+        f"solve the readers' weights anew on calibration data, or on synthetic inputs: {refits} (default: auto: unless "
+        "the method brings weights of its own)",
         default="auto",
     )
     parser.value(
@@ -141,8 +143,8 @@ def prune_parser() -> argparse.ArgumentParser:
     parser.value(
         "--min-keep",
         "N",
-        "channels of each group that stay at least, a share where below 1 (default: 1; for --allocation global 0.1, or "
-        "less where the ratio needs it)",
+        "channels of each group that stay at least, a share where below 1 (default: 1 for --allocation uniform, else "
+        "0.1, or less where the ratio needs it)",
         type=float,
     )
     parser.switch("--best-effort", text="take the nearest share where the ratio cannot be reached")

@@ -17,7 +17,7 @@ from onnxprune.ops.trace import Opened
 
 __all__ = ["REFITS", "Options", "names", "parse_input_shape", "parse_numbers", "parse_round_to"]
 
-REFITS = ("auto", "off")
+REFITS = ("auto", "on", "off")
 # ONNX keeps sizes in 64 bits; what exceeds 32 is a slip of the finger, and no tensor that a machine could hold.
 _LARGEST_SIZE = 1 << 31
 _DIGITS = re.compile("[0-9]{1,18}")
@@ -36,10 +36,11 @@ class Options:
         A row of `METHODS`.
     rank : int or None
         Dimensions that the method reduces points to, for those that do; None leaves it to the method.
-    allocation : {"uniform", "global"}
-    refit : {"auto", "off"}
-        Whether the readers' weights are solved anew on calibration data: "auto" does so where there is any, and there
-        is none yet.
+    allocation : {"auto", "uniform", "global", "error"}
+        "auto" is by errors where data tells them, else global.
+    refit : {"auto", "on", "off"}
+        Whether the readers' weights are solved anew on calibration data: "auto" does so unless the method brings
+        weights of its own.
     include, exclude : tuple of str
         Node or tensor names, or regular expressions that match a whole name.
     prune_normalized : bool
@@ -79,9 +80,9 @@ class Options:
 
     ratio: float | None = None
     measure: str = "params"
-    method: str = "coreset"
+    method: str = "auto"
     rank: int | None = None
-    allocation: str = "global"
+    allocation: str = "auto"
     refit: str = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -119,7 +120,7 @@ class Options:
             raise UsageError(f"--rank {self.rank}: --method {self.method} reduces nothing to a rank; {able} do")
         if self.rank is not None and not (_is_whole(self.rank) and self.rank >= 1):
             raise UsageError(f"--rank {self.rank}: give a whole number of dimensions from 1 on")
-        _one_of("--allocation", self.allocation, ALLOCATIONS)
+        _one_of("--allocation", self.allocation, ("auto", *ALLOCATIONS))
         _one_of("--refit", self.refit, REFITS)
         if self.round_to not in ("off", "auto") and not (_is_whole(self.round_to) and int(self.round_to) >= 1):
             raise UsageError(f"--round-to {self.round_to}: give off, auto, or a whole number from 1 on")
@@ -161,6 +162,16 @@ class Options:
         return wished(span=self.input_range, mean=self.mean, std=self.std)
 
     @property
+    def wants_data(self) -> bool:
+        """Tell whether anything is to be learnt from data."""
+        return self.refits or self.allocation == "error" or METHODS[self.method].needs_data
+
+    @property
+    def refits(self) -> bool:
+        """Tell whether readers are to be solved anew."""
+        return self.refit == "on" or (self.refit == "auto" and not METHODS[self.method].weighs)
+
+    @property
     def opened(self) -> Opened:
         """What is pinned by default and shall not be."""
         return Opened(normalized=self.prune_normalized, inside_heads=self.head_dim)
@@ -170,7 +181,7 @@ class Options:
         """Floors to try, the first that the ratio can be reached with counts; the last is the lowest."""
         if self.min_keep is not None:
             return (self.min_keep,)
-        return (0.1, 0.05, 0.02, 1.0) if self.allocation == "global" else (1.0,)
+        return (0.1, 0.05, 0.02, 1.0) if self.allocation != "uniform" else (1.0,)
 
     def request(self) -> dict[str, Any]:
         """Return what was asked for, as plain data for plan and report."""

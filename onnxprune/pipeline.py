@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnxprune.analysis import Analysis, analyse, made_plain
@@ -20,12 +21,15 @@ from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage, stage_text
 from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.methods import Select
 from onnxprune.options import Options
 from onnxprune.prepare.hoist import lower
 from onnxprune.progress import Clock
+from onnxprune.reconstruct.sequence import Reconstruction
+from onnxprune.refine import Refiner, open_refiner, write_solved
 from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply
-from onnxprune.validate import TwinResult, Validation, compare_plain, validate
+from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
 __all__ = ["Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
 
@@ -36,6 +40,34 @@ class Outcome:
 
     plan: Plan
     report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done.
+
+    Attributes
+    ----------
+    analysis : Analysis
+        Of the network as it came, made plain.
+    plan : Plan
+    refiner : Refiner or None
+        Data, where any is used.
+    solved : Reconstruction or None
+        New weights of readers, where they have any.
+    """
+
+    analysis: Analysis
+    plan: Plan
+    refiner: Refiner | None = None
+    solved: Reconstruction | None = None
+
+    def renewed(self, model: Model, options: Options) -> Analysis:
+        """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
+        if self.solved is None:
+            return self.analysis
+        write_solved(model, self.analysis, self.solved)
+        return replace(analyse(model, options), prepared=self.analysis.prepared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,24 +129,24 @@ def prune_file(
         model = io.load(source)
         _check_targets(target, writing, (source, *model.data_files))
         place = place_of(model)
-    analysis, plan = plan_model(model, options, clock, replay, source=place.sha256)
+    decision = plan_model(model, options, clock, replay, source=place.sha256)
     certified: dict[str, dict[str, Any]] = {}
     if options.certify or writing.groups or writing.report is not None:
         with clock.stage("certify"):
-            certified = certificates(analysis, plan, options, run=target is not None)
+            certified = certificates(decision.analysis, decision.plan, options, run=target is not None)
     with ExitStack() as stack:
         result, validation, staged = Place(), None, None
         if target is not None:
             with clock.stage("rewrite"):
-                model = _rewritten(model, analysis, plan, lambda: io.load(source))
+                model, ready = _rewritten(model, decision, options, lambda: io.load(source))
             with clock.stage("write"):
                 staged = stack.enter_context(stage(model, target, external=writing.external))
                 pruned = io.load(staged.path)
                 result = replace(place_of(pruned), path=target)
-            validation = _prove(analysis, lambda: io.load(source), pruned, plan, options, clock)
+            validation = _prove(decision, ready, lambda: io.load(source), pruned, options, clock)
             del pruned
-        facts = describe(analysis, plan, validation, (place, result), certified)
-        outcome = Outcome(plan, facts | {"request": _request(options, plan, replay), "time": clock.rounded()})
+        facts = describe(decision.analysis, decision.plan, validation, (place, result), certified)
+        outcome = Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
         _commit(stack, staged, outcome, writing)
     return outcome
 
@@ -141,25 +173,25 @@ def prune_model(
     with clock.stage("load"):
         original = work.copy()
         place = place_of(work)
-    analysis, plan = plan_model(work, options, clock, replay, source=place.sha256)
+    decision = plan_model(work, options, clock, replay, source=place.sha256)
     with clock.stage("certify"):
-        certified = certificates(analysis, plan, options, run=True)
+        certified = certificates(decision.analysis, decision.plan, options, run=True)
     with clock.stage("rewrite"):
-        work = _rewritten(work, analysis, plan, original.copy)
+        work, ready = _rewritten(work, decision, options, original.copy)
         _require_embeddable(work)
         result = work.materialise()
     pruned = io.from_proto(result)
     written = place_of(pruned)
-    again = original.copy if analysis.prepared else lambda: original
-    validation = _prove(analysis, again, pruned, plan, options, clock)
-    facts = describe(analysis, plan, validation, (place, written), certified)
-    return result, Outcome(plan, facts | {"request": _request(options, plan, replay), "time": clock.rounded()})
+    once = not decision.analysis.prepared and decision.refiner is None
+    validation = _prove(decision, ready, (lambda: original) if once else original.copy, pruned, options, clock)
+    facts = describe(decision.analysis, decision.plan, validation, (place, written), certified)
+    return result, Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
 
 
 def plan_model(
     model: Model, options: Options, clock: Clock, replay: Plan | None = None, *, source: str = ""
-) -> tuple[Analysis, Plan]:
-    """Analyse a network and decide what stays of it.
+) -> Decision:
+    """Analyse a network and decide what stays of it, and with which weights.
 
     Parameters
     ----------
@@ -174,58 +206,97 @@ def plan_model(
 
     Returns
     -------
-    Analysis
-    Plan
+    Decision
     """
     with clock.stage("analyse"):
         io.check(model)
         analysis = analyse(model, options)
         require_groups(analysis)
+    refiner = None
+    if options.wants_data if replay is None else _replays_refit(replay, options):
+        with clock.stage("calibrate"):
+            refiner = open_refiner(analysis, options)
+    if replay is not None:
+        check_replay(analysis, replay)
+        return _refitted(Decision(analysis, replay, refiner), {}, options, clock)
     with clock.stage("score", len(analysis.coupling.groups)):
-        if replay is not None:
-            check_replay(analysis, replay)
-            return analysis, replay
-        choices = rank(analysis, options, clock.progress)
+        ranked = rank(analysis, options, clock.progress, None if refiner is None else refiner.evidence())
     with clock.stage("allocate"):
-        return analysis, choose(analysis, options, choices, source)
+        plan = choose(analysis, options, ranked, source)
+    named = zip(analysis.coupling.groups, ranked.choices, strict=True)
+    selects = {group.name: choice.select for group, choice in named if choice.select is not None}
+    return _refitted(Decision(analysis, plan, refiner), selects, options, clock)
 
 
-def _rewritten(model: Model, analysis: Analysis, plan: Plan, again: Callable[[], Model]) -> Model:
-    """Carry a plan out on the network that was analysed; where it changes nothing, the network stays as it came."""
-    if analysis.prepared and plan.changes_nothing:
-        return again()
-    apply(model, analysis.index, analysis.shapes, analysis.coupling, plan)
-    lower(model, analysis.prepared.hoisted)
-    sparsify(model, analysis.prepared.sparse)
+def _replays_refit(plan: Plan, options: Options) -> bool:
+    """Tell whether readers are solved anew for a plan that was made before: if they were then, or by request."""
+    weighed = any(group.factors for group in plan.groups)
+    before = plan.request.get("refit", "off") != "off"
+    return options.refit == "on" or (options.refit == "auto" and before and not weighed)
+
+
+def _refitted(decision: Decision, selects: dict[str, Select], options: Options, clock: Clock) -> Decision:
+    """Solve readers anew, and take over what was picked anew on the way."""
+    refiner, plan = decision.refiner, decision.plan
+    weighed = any(group.factors for group in plan.groups) and options.refit != "on"
+    if refiner is None or options.refit == "off" or weighed or plan.changes_nothing:
+        return decision
+    kept: dict[str, NDArray[np.int64]] = {
+        group.name: np.array(group.kept, dtype=np.int64) for group in plan.groups if len(group.kept) < group.channels
+    }
+    with clock.stage("refit", len(refiner.work.readers)):
+        solved = refiner.reconstruct(kept, selects, clock.progress.advance)
+    groups = tuple(
+        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0)
+        for group in plan.groups
+    )
+    return replace(decision, plan=replace(plan, groups=groups), solved=solved)
+
+
+def _rewritten(
+    model: Model, decision: Decision, options: Options, again: Callable[[], Model]
+) -> tuple[Model, Analysis]:
+    """Carry a plan out on the network that was analysed; where it changes nothing, the network stays as it came.
+
+    Returns what was sliced, too.
+    """
+    if decision.analysis.prepared and decision.plan.changes_nothing:
+        return again(), decision.analysis
+    ready = decision.renewed(model, options)
+    apply(model, ready.index, ready.shapes, ready.coupling, decision.plan)
+    lower(model, ready.prepared.hoisted)
+    sparsify(model, ready.prepared.sparse)
     io.check(model)
-    return model
+    return model, ready
 
 
 def _prove(
-    analysis: Analysis, again: Callable[[], Model], pruned: Model, plan: Plan, options: Options, clock: Clock
+    decision: Decision, ready: Analysis, again: Callable[[], Model], pruned: Model, options: Options, clock: Clock
 ) -> Validation:
     """Compare the pruned network with its twin on random inputs: many for small networks, few for big ones.
 
     `again` gives the original as it came. Where it was made plain, it is shown first that it computes the same then.
     """
+    analysis, held_out = decision.analysis, () if decision.refiner is None else decision.refiner.held_out
     affordable = min(8e9 / max(analysis.total("macs"), 1.0), 1e5 / len(analysis.index.nodes))
-    inputs = int(np.clip(affordable, 2, 64))
+    inputs = 2 if held_out else int(np.clip(affordable, 2, 64))
     original, providers, rng = again(), choose_providers(options.providers), np.random.default_rng([options.seed, 1])
     unproved: tuple[str, ...] = ()
     with clock.stage("validate", 2 * inputs):
         if analysis.prepared:
             made_plain(original, options, analysis.prepared)
             unproved = _require_alike(again(), original.copy(), analysis, providers, options)
+        as_written = pruned.copy() if held_out or analysis.prepared.hoisted else pruned
         if analysis.prepared.hoisted:
-            written = pruned.copy()
             made_plain(pruned, options, analysis.prepared)
-            unproved += _require_alike(written, pruned.copy(), analysis, providers, options)
+            unproved += _require_alike(as_written.copy(), pruned.copy(), analysis, providers, options)
+        decision.renewed(original, options)
         result = validate(
             original,
             pruned,
-            analysis.shapes,
-            analysis.coupling,
-            plan,
+            ready.shapes,
+            ready.coupling,
+            decision.plan,
             providers=providers,
             rng=rng,
             inputs=inputs,
@@ -236,6 +307,9 @@ def _prove(
             f"the pruned network is not the one that was planned: {_verdict(result.twin)}; nothing was written. This "
             "is a fault of onnxprune: please report it"
         )
+    if held_out:
+        with clock.stage("measure", len(held_out)):
+            result = replace(result, fidelity=fidelity_on(again(), as_written, held_out, providers))
     return replace(result, unproved=result.unproved + unproved)
 
 
@@ -266,9 +340,16 @@ def _verdict(twin: TwinResult, reference: str = "the masked original") -> str:
     )
 
 
-def _request(options: Options, plan: Plan, replay: Plan | None) -> dict[str, Any]:
-    """Say what was asked for: the options, or those of the plan that was carried out."""
-    return options.request() if replay is None else {**plan.request, "replayed": plan.source}
+def _asked(decision: Decision, options: Options, replay: Plan | None, clock: Clock) -> dict[str, Any]:
+    """Say what was asked for (the options, or those of the plan that was carried out), the data, and the time."""
+    plan, refiner, solved = decision.plan, decision.refiner, decision.solved
+    readers = [] if solved is None else solved.solved.values()
+    return {
+        "request": options.request() if replay is None else {**plan.request, "replayed": plan.source},
+        "data": None if refiner is None else refiner.facts,
+        "refit": {item.reader.site: {"missed": item.missed, "missed_before": item.missed_before} for item in readers},
+        "time": clock.rounded(),
+    }
 
 
 def _check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ...]) -> None:

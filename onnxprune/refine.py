@@ -1,27 +1,34 @@
 """What calibration data is used for: evidence of what channels are worth, and readers that are solved anew."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from onnxprune.analysis import Analysis, analyse
-from onnxprune.coupling import Group
+from onnxprune.calibrate.calibration import Calibration, Network
+from onnxprune.calibrate.feeds import Feeds
+from onnxprune.calibrate.given import open_calibration
+from onnxprune.calibrate.synthetic import synthesise
+from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
+from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
 from onnxprune.prepare.precision import has_other_floats, widen
 from onnxprune.reconstruct.evidence import Data, Evidence, gather
 from onnxprune.reconstruct.readers import find_readers, give_biases
-from onnxprune.reconstruct.sequence import Reconstruction, Select, Workpiece, reconstruct
+from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
 from onnxprune.shapes.infer import infer_shapes
 
-__all__ = ["LARGEST", "Refiner", "write_solved"]
+__all__ = ["Refiner", "open_refiner", "write_solved"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +37,13 @@ LARGEST = 1.5e9
 
 _WIDEST = 6144
 """Columns up to which a reader is solved anew: its moments are a matrix of that order."""
+
+_SAMPLES = 1024
+_MACS, _BYTES, _FEWEST, _MOST = 6e11, 1 << 28, 64, 2048
+"""What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
+
+_HELD_OUT = 8
+"""One in so many batches is not learnt from: fidelity is measured on it."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +56,18 @@ class Refiner:
         As it was analysed; not changed.
     options : Options
     data : Data
+        What is learnt from.
+    held_out : tuple of dict of str to ndarray
+        Batches that fidelity is measured on.
+    facts : dict
+        Where the data comes from and what was assumed, for the report.
     """
 
     model: Model
     options: Options
     data: Data
+    held_out: tuple[Feeds, ...] = ()
+    facts: dict[str, object] = field(default_factory=dict)
 
     @cached_property
     def work(self) -> Workpiece:
@@ -54,20 +75,92 @@ class Refiner:
         model = self.model.copy()
         index = Index(model.proto)
         give_biases(model.proto, index, infer_shapes(index, model.skeleton(), self.options.input_shapes))
-        proto = _plain(model)
-        own = analyse(Model(proto), self.options)
+        own = analyse(Model(_plain(model)), self.options)
         readers = [r for r in find_readers(own.index, own.shapes, own.coupling) if r.units.shape[1] <= _WIDEST]
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
-    def evidence(self) -> Iterator[tuple[Group, Evidence]]:
+    def evidence(self) -> Iterator[tuple[str, Evidence]]:
         """Yield what the data says of each group, in the groups' order."""
         work = self.work
         weights = {reader.weight: work.stored(reader.weight) for reader in work.readers}
-        return gather(work.proto, work.coupling, work.readers, weights, self.data)
+        found = gather(work.proto, work.coupling, work.readers, weights, self.data)
+        return ((group.name, evidence) for group, evidence in found)
 
-    def reconstruct(self, kept: Mapping[str, NDArray[np.int64]], selects: Mapping[str, Select]) -> Reconstruction:
+    def reconstruct(
+        self,
+        kept: Mapping[str, NDArray[np.int64]],
+        selects: Mapping[str, Select],
+        advance: Callable[[], None] = lambda: None,
+    ) -> Reconstruction:
         """Solve readers anew; see `reconstruct`."""
-        return reconstruct(self.work, kept, selects, self.data)
+        return reconstruct(self.work, kept, selects, self.data, METHODS[self.options.method].sequence, advance)
+
+
+def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
+    """Read calibration data, or make some up.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the network, with its weights; not changed.
+    options : Options
+
+    Returns
+    -------
+    Refiner or None
+        None where the network is too big, or takes none of the inputs that are made up for it.
+
+    Raises
+    ------
+    OnnxPruneError
+        If data that was given does not fit.
+    """
+    model = analysis.model
+    size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+    if size > LARGEST:
+        _log.warning("the network has %.1f GB of weights: no data is used, readers keep their weights", size / 1e9)
+        return None
+    network = Network(model, analysis.index, analysis.shapes, choose_providers(options.providers))
+    try:
+        calibration = _calibration(network, analysis, options)
+        batches = list(calibration.batches())
+        refiner = Refiner(model.copy(), options, *_split(calibration, batches, network.providers, options.seed))
+        refiner.work  # noqa: B018  a network that cannot be run in float32 is found out here
+    except ModelError as error:
+        if options.calib is not None:
+            raise
+        _log.warning("no inputs could be made up (%s): readers keep their weights; --calib gives some", error)
+        return None
+    return refiner
+
+
+def _calibration(network: Network, analysis: Analysis, options: Options) -> Calibration:
+    if options.calib is not None:
+        limit = options.samples or _SAMPLES
+        return open_calibration(options.calib, network, limit=limit, scale=options.scale, labels=options.labels)
+    shapes = analysis.shapes.inputs.values()
+    each = 4.0 * sum(float(np.prod(shape)) for shape in shapes) / max((s[0] for s in shapes if s), default=1)
+    macs = analysis.total("macs") / max((s[0] for s in shapes if s), default=1)
+    affordable = min(_MACS / max(macs, 1.0), _BYTES / max(each, 1.0))
+    count = options.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
+    return synthesise(network, count=count, seed=options.seed, scale=options.scale)
+
+
+def _split(
+    calibration: Calibration, batches: list[Feeds], providers: tuple[str, ...], seed: int
+) -> tuple[Data, tuple[Feeds, ...], dict[str, object]]:
+    """Tell what is learnt from and what is held out, and describe both."""
+    out = len(batches) // _HELD_OUT
+    held = tuple(batches[len(batches) - out :])
+    learnt = list(islice(batches, len(batches) - out))
+    samples = max(round(calibration.count * len(learnt) / max(len(batches), 1)), 1)
+    facts: dict[str, object] = {
+        "origin": calibration.origin,
+        "samples": samples,
+        "held_out": calibration.count - samples,
+        "notes": list(calibration.notes),
+    }
+    return Data(learnt, samples, providers, seed), held, facts
 
 
 def _plain(model: Model) -> ModelProto:
@@ -78,11 +171,6 @@ def _plain(model: Model) -> ModelProto:
             if tensor.name in weights:
                 tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
     return model.materialise()
-
-
-def is_small(model: Model) -> bool:
-    """Tell whether a network can be refined at all."""
-    return sum(payload_bytes(holder.tensor) for holder in holders(model.proto)) <= LARGEST
 
 
 def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> None:
@@ -98,8 +186,7 @@ def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> No
     """
     index = Index(model.proto)
     give_biases(model.proto, index, analysis.shapes, result.solved.keys())
-    stored = {tensor.name: tensor for tensor in model.proto.graph.initializer}
-    stored |= {name: tensor for name, tensor in Index(model.proto).weights.items() if name not in stored}
+    stored = Index(model.proto).weights
     for solved in result.solved.values():
         values = {solved.reader.weight: solved.weight}
         if solved.bias is not None:

@@ -3,6 +3,8 @@
 Both allocations are one mechanism: every channel that may go gets a key, channels go in ascending order of their keys,
 and the number that go is found by bisection on the cost. *Uniform*: the j-th channel to go from a group of n has the
 key (j + ½)/n, so that all groups lose the same share. *Global*: its key is its score over the group's mean score.
+*Error*: its key is what its going adds to the group's loss, over what it saves; the order that minimises the sum of all
+losses at any cost. Savings depend on what all other groups keep, so keys and counts are found in turns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,17 +14,20 @@ from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from onnxprune.budget.cost import Cost
 
 __all__ = ["ALLOCATIONS", "Allocation", "Item", "allocate", "floor_of"]
 
-ALLOCATIONS = ("uniform", "global")
+ALLOCATIONS = ("uniform", "global", "error")
 # Below this distance from the wanted share the order is followed to the letter.
 _NEAR = 0.0025
 # Steps that a group may depart from the allocation's order so that the share is met.
 _ASTRAY = 2
 _PAIRED = 12
+# Times that keys are made anew for the counts that the keys before led to.
+_TURNS = 6
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,15 @@ class Item:
         Scores in the order in which channels are kept: the last one goes first.
     floor : int
         How many have to stay at least.
+    losses : ndarray (n + 1,) or None
+        What is lost where the first j stay, as a share of what there is; None where nobody knows.
     """
 
     size: int
     step: int
     scores: NDArray[np.float64]
     floor: int
+    losses: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,15 +80,30 @@ def floor_of(size: int, step: int, min_keep: float) -> int:
     return min(size, steps * step)
 
 
-def _keys(item: Item, allocation: str) -> NDArray[np.float64]:
-    """Keys of the steps that may go, in the order in which they go (ascending)."""
+def _keys(item: Item, allocation: str, saved: float) -> NDArray[np.float64]:
+    """Keys of the steps that may go, in the order in which they go (ascending); a channel saves about so much."""
     steps = (item.size - item.floor) // item.step
+    if allocation == "error":
+        return _errors(item)[:steps] / max(saved, np.finfo(np.float64).tiny)
     if allocation == "uniform":
         return (np.arange(steps) + 0.5) * item.step / item.size
     mean = float(item.scores.mean())
     scores = item.scores / mean if mean > 0 else np.ones(item.size)
     by_step = scores[: item.size - item.size % item.step].reshape(-1, item.step).mean(axis=1)[::-1]
     return np.maximum.accumulate(by_step)[:steps]
+
+
+def _errors(item: Item) -> NDArray[np.float64]:
+    """What each step adds to the loss per channel, in the order in which they go, made to ascend."""
+    losses = item.losses
+    if losses is None:  # as if what scores add up to were what is lost
+        total = float(item.scores.sum())
+        gained = np.cumsum(item.scores) / total if total > 0 else np.arange(1, item.size + 1) / item.size
+        losses = 1.0 - np.concatenate([[0.0], gained])
+    added = -np.diff(losses)
+    by_step = added[: item.size - item.size % item.step].reshape(-1, item.step).mean(axis=1)[::-1]
+    ascending: NDArray[np.float64] = isotonic_regression(by_step).x if by_step.size else by_step
+    return ascending
 
 
 def _rounded(counts: NDArray[np.int64], items: Sequence[Item], multiple: int) -> NDArray[np.int64]:
@@ -105,7 +128,7 @@ def allocate(
         One per group.
     ratio : float
         Share of the cost to remove; what cannot be reached is not an error here.
-    allocation : {"uniform", "global"}
+    allocation : {"uniform", "global", "error"}
     multiple : int
         Kept counts go up to a multiple of this.
 
@@ -115,14 +138,7 @@ def allocate(
         The nearest to `ratio` that the allocation's order passes through; where that is not near, some steps of the
         order are passed over, or two groups depart from it by up to two.
     """
-    search = _Search(cost, items, allocation, multiple)
-    low, high = 0, len(search.groups)
-    while low < high:
-        middle = (low + high) // 2
-        if search.share(search.after(middle)) < ratio:
-            low = middle + 1
-        else:
-            high = middle
+    search, low = _found(cost, items, ratio, allocation, multiple)
     nearest = search.nearest((search.after(number) for number in (low - 1, low) if number >= 0), ratio)
     if multiple == 1 and low > 0 and search.gap(nearest, ratio) > _NEAR:
         nearest = search.nearest((nearest, search.filled(low - 1, ratio)), ratio)
@@ -131,19 +147,45 @@ def allocate(
     return Allocation(search.kept(nearest), search.share(nearest), search.share(search.after(len(search.groups))))
 
 
+def _found(cost: Cost, items: Sequence[Item], ratio: float, allocation: str, multiple: int) -> tuple["_Search", int]:
+    """The order in which steps go, and how many of them have to."""
+    counts = np.array([item.size for item in items], dtype=np.int64)
+    search = _Search(cost, items, (allocation, counts), multiple)
+    low = search.enough(ratio)
+    for _ in range(_TURNS if allocation == "error" else 0):
+        # Half-way between what was paid for and what is kept: they would take turns otherwise.
+        counts = (counts + search.kept(search.after(low))) // 2
+        search = _Search(cost, items, (allocation, counts), multiple)
+        low = search.enough(ratio)
+    return search, low
+
+
 class _Search:
     """The order in which steps go from all groups, and what is left after some of them."""
 
-    def __init__(self, cost: Cost, items: Sequence[Item], allocation: str, multiple: int) -> None:
+    def __init__(self, cost: Cost, items: Sequence[Item], by: tuple[str, NDArray[np.int64]], multiple: int) -> None:
+        """`by` are the allocation, and the counts at which savings are valued."""
         self.cost = cost
         self.items = items
         self.multiple = multiple
         self.sizes = np.array([item.size for item in items], dtype=np.int64)
         self.steps = np.array([item.step for item in items], dtype=np.int64)
         self.total = cost.value(self.sizes)
-        keys = [_keys(item, allocation) for item in items]
+        saved = cost.marginal(by[1])
+        keys = [_keys(item, by[0], float(price)) for item, price in zip(items, saved, strict=True)]
         order = np.argsort(np.concatenate(keys) if keys else np.empty(0), kind="stable")
         self.groups = np.repeat(np.arange(len(items)), [len(key) for key in keys])[order]
+
+    def enough(self, ratio: float) -> int:
+        """How many steps have to go for a share, or all."""
+        low, high = 0, len(self.groups)
+        while low < high:
+            middle = (low + high) // 2
+            if self.share(self.after(middle)) < ratio:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def after(self, number: int) -> NDArray[np.int64]:
         """Steps gone from each group after so many in all."""

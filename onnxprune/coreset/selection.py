@@ -25,13 +25,17 @@ from scipy.linalg import cho_solve
 
 from onnxprune.coreset.layer import Layer, factorised, prefix_losses
 
-__all__ = ["backward", "forward", "losses", "summed"]
+__all__ = ["backward", "exchanged", "forward", "losses", "summed"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+# Columns from which blocks are weighed by what they contribute, see `summed`.
+_WIDE = 1536
 # Share of the candidates that goes, or comes, in one step.
 _STEP = 0.02
 _TINY = 1e-12
+# An exchange has to be worth this share of what it exchanges.
+_GAIN = 1e-6
 
 
 def summed(layer: Layer) -> Layer:
@@ -81,25 +85,33 @@ def losses(layers: Sequence[Layer], weights: Sequence[float], order: Integers) -
 
 @dataclass
 class _State:
-    """A layer as candidates go (matrix is P, right is W) or come (R and Q); `owners` have one column each, first."""
+    """A layer as candidates go (matrix is P, right is W) or come (R and Q); the owners' columns first, in order."""
 
     weight: float
     matrix: Floats
     right: Floats
     owners: Integers
+    width: int
 
     def gains(self, count: int) -> Floats:
         """What each candidate is worth, by itself, to this layer; (count,)."""
-        found, number = np.zeros(count), self.owners.size
-        sizes = np.maximum(np.diag(self.matrix)[:number], _TINY)
-        found[self.owners] = self.weight * np.square(self.right[:number]).sum(axis=1) / sizes
+        found, number, width = np.zeros(count), self.owners.size, self.width
+        right = self.right[: number * width].reshape(number, width, self.right.shape[1])
+        if width == 1:
+            gains = np.square(right[:, 0]).sum(axis=1) / np.maximum(np.diag(self.matrix)[:number], _TINY)
+        else:
+            places = np.arange(number * width).reshape(number, width)
+            own = self.matrix[places[:, :, None], places[:, None, :]]
+            spare = _TINY * np.trace(own, axis1=1, axis2=2) + np.finfo(np.float64).tiny
+            gains = np.einsum("cbk,cbk->c", right, np.linalg.solve(own + spare[:, None, None] * np.eye(width), right))
+        found[self.owners] = self.weight * gains
         return found
 
     def take_out(self, chosen: Integers) -> None:
         """Eliminate the columns of some candidates from matrix and right side, and drop them."""
         gone = np.isin(self.owners, chosen)
         mask = np.zeros(len(self.matrix), dtype=bool)
-        mask[: gone.size] = gone
+        mask[: gone.size * self.width] = np.repeat(gone, self.width)
         self.owners = self.owners[~gone]
         self.matrix, self.right = _without(self.matrix, self.right, mask)
 
@@ -115,7 +127,7 @@ def _without(matrix: Floats, right: Floats, gone: NDArray[np.bool_]) -> tuple[Fl
 
 
 def _state(layer: Layer, weight: float, *, inverse: bool) -> _State:
-    seen = summed(layer) if layer.blocks.shape[1] > 1 else layer
+    seen = summed(layer) if layer.blocks.shape[1] > 1 and len(layer.gram) > _WIDE else layer
     columns = np.concatenate([seen.blocks.ravel(), seen.fixed])
     matrix, right = seen.gram[np.ix_(columns, columns)], seen.cross[columns]
     if inverse:
@@ -123,7 +135,7 @@ def _state(layer: Layer, weight: float, *, inverse: bool) -> _State:
         matrix, right = cho_solve((factor, True), np.eye(len(matrix))), cho_solve((factor, True), right)
     else:
         matrix, right = _without(matrix, right, np.arange(len(matrix)) >= seen.blocks.size)
-    return _State(weight, matrix, right, seen.members.copy())
+    return _State(weight, matrix, right, seen.members.copy(), seen.blocks.shape[1])
 
 
 def backward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> Integers:
@@ -182,3 +194,64 @@ def forward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> In
         for state in states:
             state.take_out(chosen)
     return np.concatenate([np.empty(0, dtype=np.int64), *come]).astype(np.int64)
+
+
+def exchanged(
+    layers: Sequence[Layer], weights: Sequence[float], kept: Integers, count: int, *, rounds: int = 8
+) -> Integers:
+    """Improve a choice by exchanging a candidate that stays for one that does not, as long as the loss falls.
+
+    In each round the candidate that is cheapest to take away goes, and the one comes that then lowers the loss most.
+
+    Parameters
+    ----------
+    layers, weights
+        See `backward`.
+    kept : ndarray of int (m,)
+        Candidates that stay, at least one.
+    count : int
+        Number of candidates.
+    rounds : int
+        Exchanges at most.
+
+    Returns
+    -------
+    ndarray of int (m,)
+        Ascending; never worse than `kept`.
+
+    References
+    ----------
+    X. Meng et al., "OSSCAR: One-Shot Structured Pruning in Vision and Language Models with Combinatorial
+    Optimization", ICML 2024 (local search after greedy).
+
+    Examples
+    --------
+    >>> layer = Layer(np.eye(2), np.array([[1.0], [2.0]]), 5.0, np.arange(2), np.arange(2)[:, None], np.arange(0))
+    >>> exchanged([layer], [1.0], np.array([0]), 2).tolist()
+    [1]
+    """
+    chosen = np.sort(kept)
+    for _ in range(rounds):
+        others = np.setdiff1d(np.arange(count), chosen)
+        if not others.size:
+            break
+        costs = np.zeros(count)
+        for layer, weight in zip(layers, weights, strict=True):
+            costs += _left(layer, weight, others, inverse=True).gains(count)
+        out = chosen[np.argmin(costs[chosen])]
+        rest = np.setdiff1d(chosen, [out])
+        gains = np.zeros(count)
+        for layer, weight in zip(layers, weights, strict=True):
+            gains += _left(layer, weight, rest, inverse=False).gains(count)
+        come = others[np.argmax(gains[others])]
+        if gains[come] <= gains[out] * (1 + _GAIN):
+            break
+        chosen = np.sort(np.append(rest, come))
+    return chosen
+
+
+def _left(layer: Layer, weight: float, gone: Integers, *, inverse: bool) -> _State:
+    """State of a layer once some candidates have gone, or have come."""
+    state = _state(layer, weight, inverse=inverse)
+    state.take_out(gone)
+    return state

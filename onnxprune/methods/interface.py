@@ -11,9 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.norms import Reals
 
-__all__ = ["Channels", "Choice", "Guarantee", "Method", "Sample"]
+__all__ = ["Channels", "Choice", "Guarantee", "Method", "Sample", "Select"]
+
+Select = Callable[[Sequence[Layer], Sequence[float], int], NDArray[np.int64]]
+"""Picks so many channels, ascending, from the layers that read them and what a unit of each one's loss is worth."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class Channels:
     beta : float
         Bound of ‖x‖₂, x what all writers of one channel read, side by side, with a 1 for the bias; 1 where it is not
         known: it cancels for Relu.
+    layers : tuple of Layer
+        What data says of the readers: moments of those that multiply by a stored matrix; empty without data.
+    worth : tuple of float
+        What a unit of the loss of each layer is worth.
     """
 
     incoming: Sequence[Reals]
@@ -49,6 +57,8 @@ class Channels:
     rows: NDArray[np.int64] | None = None
     parameters: tuple[float, ...] = ()
     beta: float = 1.0
+    layers: tuple[Layer, ...] = ()
+    worth: tuple[float, ...] = ()
 
     @property
     def count(self) -> int:
@@ -112,6 +122,8 @@ class Choice:
         Facts for the report, each a clause without a full stop: what the scores rest on, what does not hold.
     guarantee : Guarantee or None
         Of samples whose number of draws is fixed; None where there are none.
+    select : callable or None
+        Picks anew, as many as before, where all readers of the group are reached by a pruned prefix of the network.
     """
 
     order: NDArray[np.int64]
@@ -119,6 +131,7 @@ class Choice:
     sample: Callable[[int], Sample] | None = None
     notes: tuple[str, ...] = ()
     guarantee: Guarantee | None = None
+    select: Select | None = None
 
 
 class Method(Protocol):

@@ -251,6 +251,11 @@ def sampled(
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe("coreset", "largest possible contribution to any output of the readers first (Mussay et al. 2020)", coreset),
-    Recipe("coreset-sampled", "the same by importance sampling, with the published, unbiased weights", coreset_sampled),
-    Recipe("coreset-distinct", "the same, drawn until the number of channels is exact", coreset_distinct),
+    Recipe(
+        "coreset-sampled",
+        "the same by importance sampling, with the published, unbiased weights",
+        coreset_sampled,
+        weighs=True,
+    ),
+    Recipe("coreset-distinct", "the same, drawn until the number of channels is exact", coreset_distinct, weighs=True),
 )

@@ -26,6 +26,13 @@ class Recipe:
         The recipe proper. It need not look at `Channels.rows` for its order: the call below interleaves it.
     random_order : bool
         Whether the order itself, and not only a sample, depends on the generator.
+    needs_data : bool
+        Whether it looks at `Channels.layers`.
+    weighs : bool
+        Whether it brings factors for the readers' weights, so that they are not to be solved anew.
+    sequence : {"asym", "seq", "layer"}
+        How readers are solved anew after it: towards what the original makes, on what the pruned prefix gives; towards
+        what the old weights make of that; or on the original's activations alone.
     at_rank : callable or None
         Gives the recipe proper for a rank that points are reduced to (`--rank`); None where there is no such thing.
     """
@@ -34,6 +41,9 @@ class Recipe:
     summary: str
     function: Method
     random_order: bool = False
+    needs_data: bool = False
+    weighs: bool = False
+    sequence: str = "asym"
     at_rank: Callable[[int], Method] | None = None
 
     def __call__(self, channels: Channels, rng: np.random.Generator) -> Choice:

@@ -190,6 +190,7 @@ RECIPES: tuple[Recipe, ...] = (
         "lowner-sampled",
         "the same by importance sampling, with the published weights",
         lowner_sampled,
+        weighs=True,
         at_rank=lambda rank: partial(lowner_sampled, rank=rank),
     ),
 )

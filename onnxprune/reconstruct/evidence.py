@@ -16,7 +16,7 @@ from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.readers import Reader
 
-__all__ = ["MEMORY", "Data", "Evidence", "gather", "members_of", "readers_of"]
+__all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "gather", "members_of", "readers_of"]
 
 MEMORY = 1.5e9
 """Bytes that the moments of one pass may have together."""
@@ -37,7 +37,10 @@ class Evidence:
     """Layers that read a group, and what a unit of the loss of each is worth: one over its targets' variance."""
 
     layers: tuple[Layer, ...]
-    weights: tuple[float, ...]
+    worth: tuple[float, ...]
+
+
+NOTHING = Evidence((), ())
 
 
 def readers_of(coupling: Coupling, readers: Sequence[Reader]) -> dict[str, list[Reader]]:

@@ -22,6 +22,7 @@ from onnx import ModelProto, numpy_helper
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
 from onnxprune.graph.index import Index, attributes
+from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
 from onnxprune.reconstruct.moments import Moments
@@ -31,9 +32,6 @@ from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.twin import Twin, build_twin
 
 __all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
-
-Select = Callable[[Sequence[Layer], Sequence[float], int], NDArray[np.int64]]
-"""Picks so many of a group's channels anew, from layers that read it; those kept, ascending."""
 
 _FOLLOWED = 4
 _SMALL_SCALE = 1e-4
@@ -86,6 +84,7 @@ def reconstruct(
     kept: Mapping[str, NDArray[np.int64]],
     selects: Mapping[str, Select],
     data: Data,
+    form: str = "asym",
     advance: Callable[[], None] = lambda: None,
 ) -> Reconstruction:
     """Solve every reader that lies behind a thinned group anew.
@@ -98,6 +97,9 @@ def reconstruct(
     selects : mapping of str to callable
         Groups whose channels may be picked anew when their readers are reached, as many as before.
     data : Data
+    form : {"asym", "seq", "layer"}
+        Whether readers are solved towards what the original makes, on what the pruned prefix gives; towards what the
+        old weights make of that; or on the original's activations alone, those only that lose columns.
     advance : callable
         Called after every stage.
 
@@ -110,7 +112,7 @@ def reconstruct(
     ModelError
         If onnxruntime cannot run the network in stages.
     """
-    return _Sequence(work, kept, selects, data).run(advance)
+    return _Sequence(work, kept, selects, data, form).run(advance)
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,9 @@ class _Sequence:
         kept: Mapping[str, NDArray[np.int64]],
         selects: Mapping[str, Select],
         data: Data,
+        form: str,
     ) -> None:
-        self.work, self.selects, self.data = work, selects, data
+        self.work, self.selects, self.data, self.form = work, selects, data, form
         self.result = Reconstruction(dict(kept))
         self.units = int(work.coupling.unit_of.max(initial=-1)) + 1
         self.rng = np.random.default_rng([data.seed, 6])
@@ -183,18 +186,23 @@ class _Sequence:
     def _measure(self, readers: Sequence[Reader]) -> dict[str, Moments]:
         """Run both networks up to here, and gather the moments of this stage's readers."""
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self.work.coupling.unit_of]), self._labels, None))
-        partners = {reader.result: self._partner(reader) for reader in readers}
+        alone = self.form == "layer"
+        # Channels that were picked for what they make up for do not also make up for others.
+        partners = {r.result: None if alone or self.selects else self._partner(r) for r in readers}
         others = [partner.other for partner in partners.values() if partner is not None]
         moments = {r.result: Moments(r, self.data.samples, centred=bool(r.bias)) for r in readers}
         products = {r.result: self.work.index.nodes[r.node].output[0] for r in readers}
         before = self.pruned.advance([*(reader.source for reader in readers), *others])
-        after = self.original.advance([*products.values(), *others])
+        after = self.original.advance([*products.values(), *(reader.source for reader in readers), *others])
         for now, wanted in zip(before, after, strict=True):
             for reader in readers:
                 own, made = moments[reader.result], wanted[products[reader.result]]
                 places = own.places(made.shape, self.rng)
-                rows = reader.form.rows(now[reader.source], made.shape, places)
-                own.add(rows, self._targets(reader, partners[reader.result], (now, wanted, made), places))
+                rows = reader.form.rows((wanted if alone else now)[reader.source], made.shape, places)
+                if self.form == "seq":
+                    own.add(rows, rows @ self._old(reader).astype(np.float32) + self._bias(reader))
+                else:
+                    own.add(rows, self._targets(reader, partners[reader.result], (now, wanted, made), places))
         return moments
 
     @property
@@ -211,8 +219,7 @@ class _Sequence:
         now, wanted, made = values
         targets = reader.form.targets(made, places)
         if self.work.index.nodes[reader.node].output[0] != reader.result and reader.bias:
-            width = targets.shape[2]
-            targets = targets + self.work.stored(reader.bias).reshape(1, 1, width)
+            targets = targets + self._bias(reader)
         if partner is None or partner.other not in now or partner.other not in wanted:
             return targets
         lacking = wanted[partner.other] - now[partner.other]
@@ -220,6 +227,12 @@ class _Sequence:
             return targets
         scale = partner.scale.reshape(targets.shape[0], 1, -1).astype(np.float32)
         return targets + reader.form.targets(lacking, places) / scale
+
+    def _bias(self, reader: Reader) -> NDArray[Any]:
+        """What a reader adds to its rows' products, (g, 1, k)."""
+        if not reader.bias:
+            return np.zeros((1, 1, 1), dtype=np.float32)
+        return self.work.stored(reader.bias).reshape(reader.form.groups, 1, -1)
 
     def _partner(self, reader: Reader) -> _Partner | None:
         """Follow a result to where it is added to another activation."""
@@ -281,6 +294,8 @@ class _Sequence:
     def _solve(self, name: str, reader: Reader, moments: Moments) -> None:
         none = np.full(self.units, -1, dtype=np.int64)
         old = self._old(reader)
+        if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
+            return
         layers = moments.layers(old, none, self.gone)
         stays = (reader.units < 0) | ~self.gone[reader.units]
         plain = old * stays[:, :, None]

@@ -2,8 +2,9 @@
 
 from onnxprune.validate.alike import compare_plain
 from onnxprune.validate.cut import foreign_nodes
+from onnxprune.validate.fidelity import Fidelity, fidelity_on
 from onnxprune.validate.probe import Measured, Probed, measure
-from onnxprune.validate.prove import Fidelity, TwinResult, Validation, validate
+from onnxprune.validate.prove import TwinResult, Validation, validate
 
 __all__ = [
     "Fidelity",
@@ -12,6 +13,7 @@ __all__ = [
     "TwinResult",
     "Validation",
     "compare_plain",
+    "fidelity_on",
     "foreign_nodes",
     "measure",
     "validate",

@@ -21,28 +21,18 @@ from onnxprune.prepare.precision import has_other_floats, rounded, widen, widene
 from onnxprune.rewrite.plan import Plan
 from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.bypass import bypass
-from onnxprune.validate.compare import agreement, difference, looks_like_scores
 from onnxprune.validate.cut import behind, cut, foreign_nodes
+from onnxprune.validate.fidelity import Fidelity, fidelity_of
 from onnxprune.validate.judge import NOISE, Judge, Outputs, TwinResult, noise_of
 from onnxprune.validate.twin import Twin, build_twin
 
-__all__ = ["Fidelity", "TwinResult", "Validation", "validate"]
+__all__ = ["TwinResult", "Validation", "validate"]
 
 JITTERS = 4
 """Times that the inputs are changed in their last digits; a tensor of few numbers often stays as it is."""
 
 PROVED = 2
 """Random inputs that the twin is compared on, one for a network too big for many; fidelity is measured on more."""
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """The pruned network compared with the original at one output; means over the inputs."""
-
-    output: str
-    relative_l2: float
-    cosine: float
-    top1_agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -82,24 +72,6 @@ def _activity(twin: Twin, found: Outputs, kept: Kept, coupling: Coupling, active
         if live.size == mask.read.array.size:
             array = mask.read.array.reshape(-1)
             active[coupling.unit_of[array[live & kept.of(array)]]] = True
-
-
-def _fidelity(outputs: Iterable[str], before: list[Outputs], after: list[Outputs]) -> tuple[Fidelity, ...]:
-    results = []
-    for name in outputs:
-        pairs = [(a[name], b[name]) for a, b in zip(after, before, strict=True) if name in a and name in b]
-        pairs = [(a, b) for a, b in pairs if a.dtype.kind in "fiub" and a.shape == b.shape]
-        if not pairs:
-            continue
-        gaps = [difference(a, b) for a, b in pairs]
-        scores = looks_like_scores(pairs[0][1])
-        top1 = float(np.mean([agreement(a, b) for a, b in pairs])) if scores else None
-        results.append(
-            Fidelity(
-                name, float(np.mean([g.relative_l2 for g in gaps])), float(np.mean([g.cosine for g in gaps])), top1
-            )
-        )
-    return tuple(results)
 
 
 def _with_outputs(proto: ModelProto, names: Iterable[str], shapes: Shapes) -> None:
@@ -176,7 +148,7 @@ def validate(
     worst = max((result for result, _ in verdicts), key=lambda item: (not item.passed, item.relative_l2))
     loose = set().union(*(names for _, names in verdicts))
     unproved = trial.idle(runs, plan) + tuple(name for name in trial.index.outputs if name in trial.lost | loose)
-    fidelity = _fidelity(trial.real, runs.before, after)
+    fidelity = fidelity_of(trial.real, runs.before, after)
     unrounded = bool(trial.twin.roundings)
     return Validation(runs.provider, inputs, worst, fidelity, unproved, widened=trial.widened, unrounded=unrounded)
 
