@@ -213,17 +213,38 @@ def _proof(facts: Facts) -> list[Text]:
         left = len(validation["unproved"]) - _LISTED
         more = f" and {left} more" if left > 0 else ""
         lines.append(Text(f"Unproved (inactive on the random inputs, or not run): {names}{more}", style="yellow"))
-    return lines + [_fidelity_line(name, entry, validation["inputs"]) for name, entry in validation["fidelity"].items()]
+    inputs = _inputs(facts)
+    lines += [_fidelity_line(name, entry, inputs) for name, entry in validation["fidelity"].items()]
+    return lines + _learnt(facts)
 
 
-def _fidelity_line(name: str, entry: Facts, inputs: int) -> Text:
+def _inputs(facts: Facts) -> str:
+    """Name the inputs that fidelity was measured on."""
+    data = facts.get("data")
+    if not data or not data["held_out"]:
+        return f"{facts['validation']['inputs']} random inputs"
+    kind = "synthetic inputs" if data["origin"] == "synthetic" else "samples"
+    return f"{data['held_out']} {kind} held out"
+
+
+def _learnt(facts: Facts) -> list[Text]:
+    """Say what data was used for, and what was assumed of it."""
+    data, solved = facts.get("data"), facts.get("refit") or {}
+    if not data:
+        return []
+    kind = "synthetic inputs" if data["origin"] == "synthetic" else "samples"
+    done = f"; {len(solved)} readers were solved anew on them" if solved else ""
+    return [Text(" ".join([f"Learnt from {data['samples']:,} {kind}{done}.", *(f"{n}." for n in data["notes"])]))]
+
+
+def _fidelity_line(name: str, entry: Facts, inputs: str) -> Text:
     distance, share = entry["relative_l2"], entry["top1_agreement"]
     if math.isfinite(distance):
         text = f"{name}: {distance:.1%} from the original (relative L2), cosine {entry['cosine']:.3f}"
     else:
         text = f"{name}: no distance from the original can be given (it is zero, infinite or not a number there)"
     if share is not None:
-        text += f"; agrees with the original on {share:.0%} of {inputs} random inputs"
+        text += f"; agrees with the original on {share:.0%} of {inputs}"
     # Beyond a distance of 100 % an output of zeros would be nearer.
     poor = not distance <= (_POOR_DISTANCE if share is None else 1.0)
     poor |= share is not None and share < _POOR_AGREEMENT

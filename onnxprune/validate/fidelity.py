@@ -90,8 +90,9 @@ def _outputs(model: Model, names: Sequence[str], batches: Sequence[Feeds], provi
     except ModelError:
         if not has_other_floats(spare.proto):
             raise
-    narrow = (
-        {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in b.items()}
-        for b in batches
-    )
-    return list(open_session(spare, providers, widen(spare)).run_each([(batch, names) for batch in narrow]))
+    weights = widen(spare)
+    return list(open_session(spare, providers, weights).run_each([(_narrow(batch), names) for batch in batches]))
+
+
+def _narrow(batch: Feeds) -> Feeds:
+    return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in batch.items()}
