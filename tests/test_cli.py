@@ -384,7 +384,7 @@ def test_the_numbers_of_the_report(command: Command, name: str) -> None:
     for entry in fidelity.values():
         assert set(entry) == {"relative_l2", "cosine", "top1_agreement"} and 0 <= entry["top1_agreement"] <= 1
     assert facts["validation"]["provider"] == "CPUExecutionProvider"
-    assert set(facts["time"]) == {"load", "analyse", "score", "allocate", "rewrite", "write", "validate"}
+    assert set(facts["time"]) == {"load", "analyse", "score", "allocate", "certify", "rewrite", "write", "validate"}
     assert all(value >= 0 for value in facts["time"].values())
     assert facts["versions"]["onnxprune"] == onnxprune_version() and "onnx" in facts["versions"]
 
