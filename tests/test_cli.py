@@ -274,6 +274,9 @@ def test_a_dry_run_writes_no_network_and_runs_nothing(command: Command, monkeypa
     report, plan = command.folder / "r.json", command.folder / "p.json"
     command.done(path, "--dry-run", "--ratio", "0.6", "--report", report, "--plan", plan)
     dry = read(report)
+    measured = [[group.pop("certificate")["measured"] for group in each["groups"]] for each in (dry, facts)]
+    assert all(entry == {"none": "nothing was run"} for entry in measured[0])
+    assert all(entry["max_abs"] > 0 for entry in measured[1])
     assert dry["achieved"] == facts["achieved"] and dry["groups"] == facts["groups"]
     assert dry["validation"] is None and dry["output"]["path"] is None and dry["output"]["bytes"] is None
     assert dry["output"]["params"] == facts["output"]["params"] and dry["output"]["macs"] == facts["output"]["macs"]
@@ -381,7 +384,7 @@ def test_the_numbers_of_the_report(command: Command, name: str) -> None:
     for entry in fidelity.values():
         assert set(entry) == {"relative_l2", "cosine", "top1_agreement"} and 0 <= entry["top1_agreement"] <= 1
     assert facts["validation"]["provider"] == "CPUExecutionProvider"
-    assert set(facts["time"]) == {"load", "analyse", "score", "allocate", "rewrite", "write", "validate"}
+    assert set(facts["time"]) == {"load", "analyse", "score", "allocate", "certify", "rewrite", "write", "validate"}
     assert all(value >= 0 for value in facts["time"].values())
     assert facts["versions"]["onnxprune"] == onnxprune_version() and "onnx" in facts["versions"]
 

@@ -266,7 +266,7 @@ def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
     parts: list[RenderableType] = [_before_after(facts)]
     if verbose:
         parts += [_groups(facts), *_said(facts), *_pinned(facts)]
-    if verbose or facts["request"].get("certify"):
+    if verbose or facts.get("request", {}).get("certify"):
         parts += _certificates(facts)
     if verbose:
         parts.append(Text("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in facts["time"].items())))
