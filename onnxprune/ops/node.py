@@ -10,7 +10,7 @@ from onnx import NodeProto, helper, numpy_helper
 from onnxprune.graph.index import Index, attributes, node_site
 from onnxprune.graph.tensors import is_external
 from onnxprune.ops.behind import Behind, find_behind
-from onnxprune.ops.labels import Array, Fixed, Labels, Purpose
+from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose
 from onnxprune.ops.trace import Role, Trace
 from onnxprune.shapes.fold import Known, Size
 from onnxprune.shapes.infer import Shapes
@@ -184,6 +184,11 @@ class NodeView:
     def is_written(self, array: Array) -> bool:
         """Tell whether labels are a layer's channels, not those of a table or positions that a node has made."""
         return self.trace.block_of(int(array.flat[0])).role is Role.WRITES
+
+    def is_born_in_rows(self, bundle: Bundle) -> bool:
+        """Tell whether rows are those of a weight itself, as directions are, not heads that a Reshape has cut."""
+        born = self.trace.block_of(int(bundle.array.flat[0]))
+        return len(bundle.axes) == len(born.axes) == 2 and born.size == bundle.array.size
 
     def behind(self, place: int) -> Behind | None:
         """Return the stored weight that an input is made from element by element, for this node alone."""

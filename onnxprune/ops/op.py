@@ -159,12 +159,13 @@ class Op(NodeView):
     def join_rows(self, axis: int) -> Bundle | None:
         """Labels of all inputs' rows joined along `axis`, where positions within rows shall go; None where they do not.
 
-        Equally many of each row stay, whichever input it comes from.
+        Equally many of each row stay, whichever input it comes from. Directions of recurrent layers never go as rows.
         """
         bundles = [self.labels(place).bundle_at(axis) for place in self.inputs]
         found = [bundle for bundle in bundles if bundle is not None and len(bundle.axes) == 2]
         alike = len(found) == len(bundles) and len({bundle.axes for bundle in found}) == 1
-        if not self.trace.opened.inside_heads or not alike or found[0].axes[0] != axis:
+        inside = self.trace.opened.inside_heads or all(self.is_born_in_rows(bundle) for bundle in found)
+        if not inside or not alike or found[0].axes[0] != axis:
             return None
         array = np.concatenate([bundle.array for bundle in found])
         self.balance(np.unique(array, axis=0))
