@@ -26,7 +26,7 @@ def group_of_label(coupling: Coupling) -> NDArray[np.int64]:
 
 def _axis(own: Array, coupling: Coupling) -> Axis:
     """Describe an axis by the group of each of its positions."""
-    if own.size and (own == own[0]).all():  # as on almost every axis
+    if own.size and own.tobytes() == own[:1].tobytes() * own.size:  # as on almost every axis
         group = int(own[0])
         return Axis(0.0, (group,), (own.size / coupling.groups[group].size,)) if group >= 0 else Axis(float(own.size))
     groups, counts = np.unique(own, return_counts=True)
@@ -46,7 +46,7 @@ def _params(coupling: Coupling, index: Index, group_of: NDArray[np.int64]) -> Co
             blocks.setdefault(block.use, []).append(block)
     terms, constant = [], float(sum(weights_of(index.proto)))
     for use, own in blocks.items():
-        axes = tuple(_axis(group_of[block.start : block.start + block.size], coupling) for block in own)
+        axes = tuple([_axis(group_of[block.start : block.start + block.size], coupling) for block in own])
         if not any(axis.groups for axis in axes):
             continue
         size = float(math.prod(use.view))
@@ -56,10 +56,10 @@ def _params(coupling: Coupling, index: Index, group_of: NDArray[np.int64]) -> Co
 
 
 def _macs(coupling: Coupling, group_of: NDArray[np.int64]) -> Cost:
-    terms = [
-        Term(item.factor, tuple(_axis(group_of[array.ravel()], coupling) for array in item.arrays))
-        for item in coupling.trace.macs
-    ]
+    # Most layers share the labels of their inputs with what made them.
+    arrays = {id(array): array for item in coupling.trace.macs for array in item.arrays}
+    axes = {key: _axis(group_of[array.ravel()], coupling) for key, array in arrays.items()}
+    terms = [Term(item.factor, tuple([axes[id(array)] for array in item.arrays])) for item in coupling.trace.macs]
     return make_cost(terms, constant=0.0, groups=len(coupling.groups))
 
 

@@ -244,14 +244,15 @@ def _unfit(name: str, weights: list[Block], *, spare: bool) -> Fixed | None:
 
 def _occurrences(trace: Trace, unit_of: Array) -> Callable[[int], tuple[tuple[int, ...], tuple[int, ...]]]:
     """Return a function that tells which blocks a unit occurs in, and how often in each."""
-    order = np.argsort(unit_of, kind="stable")
-    bounds = np.searchsorted(unit_of[order], np.arange(int(unit_of.max(initial=-1)) + 2))
-    starts = np.array([block.start for block in trace.blocks], dtype=np.int64)
+    sizes = [block.size for block in trace.blocks]
+    keys = unit_of * max(len(sizes), 1) + np.repeat(np.arange(len(sizes)), sizes)
+    pairs, counts = np.unique(keys, return_counts=True)
+    owners, blocks = np.divmod(pairs, max(len(sizes), 1))
+    bounds = np.searchsorted(owners, np.arange(int(unit_of.max(initial=-1)) + 2))
 
     def of(unit: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        labels = order[bounds[unit] : bounds[unit + 1]]
-        blocks, times = np.unique(np.searchsorted(starts, labels, side="right") - 1, return_counts=True)
-        return tuple(int(block) for block in blocks), tuple(int(time) for time in times)
+        own = slice(bounds[unit], bounds[unit + 1])
+        return tuple(blocks[own].tolist()), tuple(counts[own].tolist())
 
     return of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from onnx import NodeProto
 
-from onnxprune.graph.index import Index, graphs_of, node_site, outer_reads
+from onnxprune.graph.index import Index, node_site, outer_reads
 from onnxprune.ops import find_rule
 from onnxprune.ops.labels import Fixed, Labels, Purpose
 from onnxprune.ops.op import Op
@@ -41,7 +41,7 @@ class _Walk:
         for name in self.index.weights:
             self._fix([name], Purpose.POSITION, name)
         for number, node in enumerate(self.index.nodes):
-            if node.op_type != "Constant" or node.domain:
+            if self.index.operators[number] != "Constant" or node.domain:
                 self._visit(number, node)
             elif node.output[0] not in self.index.weights:
                 self._fix(node.output, Purpose.POSITION, node_site(node))
@@ -57,23 +57,24 @@ class _Walk:
                 self.trace.labels[name] = Labels(self.shapes.shapes[name], (), Fixed(purpose, site))
 
     def _visit(self, number: int, node: NodeProto) -> None:
-        rule = self._rule(node.domain, node.op_type)
-        if any(True for _ in graphs_of(node)):
+        rule = self._rule(node.domain, self.index.operators[number])
+        reads, makes, labels = self.index.reads[number], self.index.makes[number], self.trace.labels
+        if number in self.index.nested:
             self._opaque(number, Purpose.SUBGRAPH)
         elif number in self.barred:
             self._opaque(number, Purpose.CUSTOM)
         elif rule is None:
             self.trace.unruled[node_site(node)] = node.op_type
             self._opaque(number, Purpose.NO_RULE)
-        elif any(name and not self._has_labels(name) for name in node.input) or any(
-            name and name not in self.shapes.shapes for name in node.output
+        elif not all(name in labels or not name for name in reads) or not all(
+            name in self.shapes.shapes or not name for name in makes
         ):
             self._opaque(number, Purpose.UNSHAPED)
         else:
             answer = rule.apply(Op(number, self.index, self.shapes, self.trace))
             answers = [answer] if isinstance(answer, Labels) else list(answer)
-            self.trace.labels.update((n, labels) for n, labels in zip(node.output, answers, strict=False) if n)
-            left = [name for name in node.output if name and name not in self.trace.labels]
+            labels.update((name, own) for name, own in zip(makes, answers, strict=False) if name)
+            left = [name for name in makes if name and name not in labels]
             if left:
                 self._fix(left, Purpose.POSITION, node_site(node))
 
@@ -137,10 +138,13 @@ class _Walk:
         """A size that reaches arithmetic keeps its original value; one that cannot be told pins what it counts."""
         known = self.shapes.known
         self.spelled = {(spelling.node, spelling.slot) for spelling in self.trace.spellings}
-        for number, node in enumerate(self.index.nodes):
-            inside = all(not name or name in known for name in node.output) and any(node.output)
-            for place, name in enumerate(node.input):
-                if name in known and not known[name].constant and not inside:
+        moving = {name for name, value in known.items() if not value.constant}
+        for number, (reads, makes) in enumerate(zip(self.index.reads, self.index.makes, strict=True)):
+            if moving.isdisjoint(reads):
+                continue
+            inside = all(not name or name in known for name in makes) and any(makes)
+            for place, name in enumerate(reads):
+                if name in moving and not inside:
                     self._freeze(number, place, name)
         for name in self.index.outputs:
             if name in known:

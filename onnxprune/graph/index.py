@@ -113,6 +113,12 @@ class Index:
         Weights, and tensors computed from nothing else.
     inputs, outputs : list of str
         The signature: inputs that are not initializers, and outputs.
+    operators : list of str
+        Operator of each node; as with what it reads and makes, a protobuf is slower to ask.
+    reads, makes : list of list of str
+        What each node reads and makes, in order.
+    nested : set of int
+        Nodes with subgraphs.
     """
 
     def __init__(self, proto: ModelProto) -> None:
@@ -124,22 +130,25 @@ class Index:
         self.consumers: dict[str, list[Edge]] = defaultdict(list)
         self.captured: dict[str, list[int]] = defaultdict(list)
         self.weights: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
-        reads = [list(node.input) for node in self.nodes]
-        operators = [node.op_type for node in self.nodes]
-        for number, node in enumerate(self.nodes):
-            for place, name in enumerate(reads[number]):
+        self.reads = [list(node.input) for node in self.nodes]
+        self.makes = [list(node.output) for node in self.nodes]
+        self.operators = [node.op_type for node in self.nodes]
+        self.nested = {number for number, node in enumerate(self.nodes) if any(graphs_of(node))}
+        self._schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
+        for number, operator in enumerate(self.operators):
+            for place, name in enumerate(self.reads[number]):
                 if name:
                     self.consumers[name].append(Edge(number, place))
-            for name in node.output:
+            for name in self.makes[number]:
                 if name:
                     self.producer[name] = number
-            if node.attribute:
-                for name in outer_reads(node):
-                    self.captured[name].append(number)
-            if operators[number] == "Constant" and not node.domain:
-                self._add_constant(node)
-        self.biases = _biases(zip(operators, reads, strict=True))
-        self.constants = self._constants(operators, reads)
+            if operator == "Constant" and not self.nodes[number].domain:
+                self._add_constant(self.nodes[number])
+        for number in sorted(self.nested):
+            for name in outer_reads(self.nodes[number]):
+                self.captured[name].append(number)
+        self.biases = _biases(zip(self.operators, self.reads, strict=True))
+        self.constants = self._constants()
         self.inputs = [value.name for value in graph.input if value.name not in self.weights]
         self.outputs = [value.name for value in graph.output]
         self.sparse = {tensor.values.name for tensor in graph.sparse_initializer}
@@ -149,17 +158,20 @@ class Index:
             if _is_value(node, attribute):
                 self.weights[node.output[0]] = attribute.t
 
-    def _constants(self, operators: list[str], reads: list[list[str]]) -> set[str]:
+    def _constants(self) -> set[str]:
         """Names of stored tensors, and of those computed from nothing else."""
         found = set(self.weights)
-        for node, operator, names in zip(self.nodes, operators, reads, strict=True):
-            if operator == "Constant" and not node.domain:
-                found.update(node.output)
-            elif operator in _DRAWING:
-                continue
-            elif names and all(name in found or not name for name in names) and not any(graphs_of(node)):
-                found.update(node.output)
+        beside = found | {""}
+        for number, (operator, names) in enumerate(zip(self.operators, self.reads, strict=True)):
+            stored = operator == "Constant" and not self.nodes[number].domain
+            if stored or (names and beside.issuperset(names) and self._is_steady(number)):
+                found.update(self.makes[number])
+                beside.update(self.makes[number])
         return found
+
+    def _is_steady(self, number: int) -> bool:
+        """Tell whether a node gives the same on every run, given the same."""
+        return self.operators[number] not in _DRAWING and number not in self.nested
 
     def is_weight(self, name: str) -> bool:
         """Tell whether a tensor is a stored one whose elements count as parameters."""
@@ -168,11 +180,16 @@ class Index:
 
     def schema(self, node: NodeProto) -> "onnx.defs.OpSchema | None":
         """Return the operator's schema at the model's opset, None for an operator that ONNX does not define."""
-        domain = node.domain if node.domain != "ai.onnx" else ""
+        key = node.domain if node.domain != "ai.onnx" else "", node.op_type
+        if key not in self._schemas:
+            self._schemas[key] = self._find_schema(*key)
+        return self._schemas[key]
+
+    def _find_schema(self, domain: str, operator: str) -> "onnx.defs.OpSchema | None":
         version = self.opsets.get(domain)
-        if version is None or not onnx.defs.has(node.op_type, version, domain):
+        if version is None or not onnx.defs.has(operator, version, domain):
             return None
-        return onnx.defs.get_schema(node.op_type, version, domain)
+        return onnx.defs.get_schema(operator, version, domain)
 
 
 def _is_weight(tensor: TensorProto, name: str, biases: set[str]) -> bool:
@@ -189,6 +206,8 @@ def weights_of(model: ModelProto) -> Iterator[int]:
     for sparse in (*model.graph.sparse_initializer, *written):
         yield from _zeros(sparse)
     for graph in (model.graph, *(inner for node in _all_nodes(model.graph) for inner in graphs_of(node))):
+        if not any(node.op_type in _NUMBERS for node in graph.node):
+            continue
         biases = _biases((node.op_type, node.input) for node in graph.node)
         stored = {tensor.name: tensor for tensor in graph.initializer}
         stored |= {node.output[0]: item.t for node in graph.node for item in node.attribute if _is_value(node, item)}

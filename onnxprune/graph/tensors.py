@@ -110,7 +110,7 @@ def _is_plain(message: Any) -> bool:
     """Tell of an attribute or a node whether no tensor lies in it."""
     if isinstance(message, onnx.AttributeProto):
         return message.type in _PLAIN_ATTRIBUTES
-    return isinstance(message, onnx.NodeProto) and all(item.type in _PLAIN_ATTRIBUTES for item in message.attribute)
+    return isinstance(message, onnx.NodeProto) and _PLAIN_ATTRIBUTES.issuperset([a.type for a in message.attribute])
 
 
 def is_repeated(value: Any) -> bool:

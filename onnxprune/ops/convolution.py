@@ -5,6 +5,8 @@ inputs. Equally many of each group have to stay. In a depthwise convolution a gr
 and dies with its outputs.
 """
 
+import math
+
 import numpy as np
 
 from onnxprune.ops.labels import Array, Bundle, Labels, Purpose
@@ -38,7 +40,7 @@ def _alone(op: Op) -> list[int]:
 
 
 def _macs(op: Op, positions: int, inputs: Array | None, outputs: Array | None, group: int) -> None:
-    kernel = int(np.prod(op.shape(1)[2:]))
+    kernel = math.prod(op.shape(1)[2:])
     factor = op.shape(0)[0] * positions * kernel / group
     factor *= 1 if inputs is not None else op.shape(0)[1]
     factor *= 1 if outputs is not None else op.out_shape()[1]
@@ -47,13 +49,13 @@ def _macs(op: Op, positions: int, inputs: Array | None, outputs: Array | None, g
 
 def conv(op: Op) -> Answer:
     """W is (O, I/g, kernel…)."""
-    positions = int(np.prod(op.out_shape()[2:]))
+    positions = math.prod(op.out_shape()[2:])
     return convolve(op, out_axis=0, in_axis=1, positions=positions, bias=2, alone=_alone(op))
 
 
 def conv_transpose(op: Op) -> Answer:
     """W is (I, O/g, kernel…)."""
-    return convolve(op, out_axis=1, in_axis=0, positions=int(np.prod(op.shape(0)[2:])), bias=2, alone=[])
+    return convolve(op, out_axis=1, in_axis=0, positions=math.prod(op.shape(0)[2:]), bias=2, alone=[])
 
 
 def convolve(op: Op, *, out_axis: int, in_axis: int, positions: int, bias: int, alone: list[int]) -> Labels:

@@ -101,9 +101,12 @@ class Labels:
 
     def bundle_at(self, axis: int) -> Bundle | None:
         """Return the bundle that holds `axis`, None where it is fixed."""
-        return next((bundle for bundle in self.bundles if axis in bundle.axes), None)
+        for bundle in self.bundles:
+            if axis in bundle.axes:
+                return bundle
+        return None
 
     def replace(self, old: Bundle, new: Bundle | None) -> "Labels":
         """Return the same labels with bundle `old` exchanged for `new` (None: its axes become fixed)."""
-        bundles = tuple(new if bundle is old else bundle for bundle in self.bundles)
-        return Labels(self.shape, tuple(bundle for bundle in bundles if bundle is not None), self.fixed)
+        bundles = [new if bundle is old else bundle for bundle in self.bundles]
+        return Labels(self.shape, tuple([bundle for bundle in bundles if bundle is not None]), self.fixed)

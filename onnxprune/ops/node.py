@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 from onnx import NodeProto, helper, numpy_helper
@@ -9,7 +10,7 @@ from onnx import NodeProto, helper, numpy_helper
 from onnxprune.graph.index import Index, attributes, node_site
 from onnxprune.graph.tensors import is_external
 from onnxprune.ops.behind import Behind, find_behind
-from onnxprune.ops.labels import Array, Fixed, Labels, Purpose
+from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose
 from onnxprune.ops.trace import Role, Trace
 from onnxprune.shapes.fold import Known, Size
 from onnxprune.shapes.infer import Shapes
@@ -35,14 +36,14 @@ class NodeView:
     def __init__(self, number: int, index: Index, shapes: Shapes, trace: Trace) -> None:
         self.number = number
         self.node: NodeProto = index.nodes[number]
-        self.version = index.opsets.get(self.node.domain if self.node.domain != "ai.onnx" else "", 1)
-        self.site = node_site(self.node)
+        domain = self.node.domain
+        self.version = index.opsets.get(domain if domain != "ai.onnx" else "", 1)
         self.trace = trace
         self._index = index
         self._shapes = shapes
         self._attributes = attributes(self.node)
         self._labels: dict[int, Labels] = {}
-        self._names: list[str] = list(self.node.input)
+        self._names: list[str] = index.reads[number]
         self._places = tuple(range(len(self._names)))
 
     def seen_as(self, *places: int) -> Self:
@@ -63,12 +64,14 @@ class NodeView:
 
     def has(self, place: int) -> bool:
         """Tell whether the optional input `place` is given."""
-        given = len(self._names)
-        return place < len(self._places) and self._places[place] < given and bool(self.name_of(place))
+        if place >= len(self._places):
+            return False
+        real = self._places[place]
+        return real < len(self._names) and self._names[real] != ""
 
     def has_output(self, place: int) -> bool:
         """Tell whether output `place` is asked for by anyone."""
-        names = self.node.output
+        names = self._index.makes[self.number]
         if place >= len(names) or not names[place]:
             return False
         index, name = self._index, names[place]
@@ -85,7 +88,7 @@ class NodeView:
 
     def out_shape(self, place: int = 0) -> tuple[int, ...]:
         """Shape of output `place`."""
-        return self._shapes.shapes[self.node.output[place]]
+        return self._shapes.shapes[self._index.makes[self.number][place]]
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Value of an attribute, `default` where it is not given."""
@@ -109,7 +112,13 @@ class NodeView:
         rank = len(self.shape(place))
         return axis % rank if rank else 0
 
-    @property
+    @cached_property
+    def site(self) -> str:
+        """How to call the node in a message."""
+        site: str = node_site(self.node)
+        return site
+
+    @cached_property
     def positions(self) -> Fixed:
         """What this node's unlabelled axes are."""
         return Fixed(Purpose.POSITION, self.site)
@@ -147,20 +156,19 @@ class NodeView:
     def labels(self, place: int) -> Labels:
         """Labels of input `place`; a weight gets labels of its own for this use."""
         key = self._places[place] if place < len(self._places) else place
-        if key not in self._labels:
+        found = self._labels.get(key)
+        if found is None:
             name = self._names[key]
-            if self._index.is_weight(name):
-                self._labels[key] = self._weight_labels(key)
-            else:
-                self._labels[key] = self.trace.labels[name]
-        return self._labels[key]
+            found = self._weight_labels(key) if self._index.is_weight(name) else self.trace.labels[name]
+            self._labels[key] = found
+        return found
 
     def relabel(self, place: int, labels: Labels) -> None:
         """Let input `place` have other labels for the rest of this rule."""
         self._labels[self.place_of(place)] = labels
 
     def _weight_labels(self, place: int) -> Labels:
-        name = self.node.input[place]
+        name = self._names[place]
         shape = self._shapes.shapes[name]
         use = self.trace.use(self.number, place, name, shape)
         return Labels(shape, self.trace.weight_bundles(use), Fixed(Purpose.POSITION, use.tensor))
@@ -176,6 +184,11 @@ class NodeView:
     def is_written(self, array: Array) -> bool:
         """Tell whether labels are a layer's channels, not those of a table or positions that a node has made."""
         return self.trace.block_of(int(array.flat[0])).role is Role.WRITES
+
+    def is_born_in_rows(self, bundle: Bundle) -> bool:
+        """Tell whether rows are those of a weight itself, as directions are, not heads that a Reshape has cut."""
+        born = self.trace.block_of(int(bundle.array.flat[0]))
+        return len(bundle.axes) == len(born.axes) == 2 and born.size == bundle.array.size
 
     def behind(self, place: int) -> Behind | None:
         """Return the stored weight that an input is made from element by element, for this node alone."""

@@ -36,6 +36,9 @@ class _Piece:
     bundle: Bundle
 
 
+_Clash = tuple[_Piece, int]
+
+
 class Op(NodeView):
     """One node, and the ways to say what it does to labels."""
 
@@ -156,12 +159,13 @@ class Op(NodeView):
     def join_rows(self, axis: int) -> Bundle | None:
         """Labels of all inputs' rows joined along `axis`, where positions within rows shall go; None where they do not.
 
-        Equally many of each row stay, whichever input it comes from.
+        Equally many of each row stay, whichever input it comes from. Directions of recurrent layers never go as rows.
         """
         bundles = [self.labels(place).bundle_at(axis) for place in self.inputs]
         found = [bundle for bundle in bundles if bundle is not None and len(bundle.axes) == 2]
         alike = len(found) == len(bundles) and len({bundle.axes for bundle in found}) == 1
-        if not self.trace.opened.inside_heads or not alike or found[0].axes[0] != axis:
+        inside = self.trace.opened.inside_heads or all(self.is_born_in_rows(bundle) for bundle in found)
+        if not inside or not alike or found[0].axes[0] != axis:
             return None
         array = np.concatenate([bundle.array for bundle in found])
         self.balance(np.unique(array, axis=0))
@@ -279,16 +283,21 @@ class Op(NodeView):
         """
         for place, axes in parts:
             rank = len(self.shape(place))
-            self.hold(place, [axis for axis in range(rank) if axis not in axes])
+            if len(axes) < rank:
+                self.hold(place, [axis for axis in range(rank) if axis not in axes])
         rows = self._rows_kept(parts)
-        while (clash := self._clash(parts, rows)) is not None:
+        pieces = self._pieces(parts)
+        if len(parts) == 1:
+            return self.out(shape, [Bundle(p.axes, p.bundle.array) for p in pieces], self.fixed(parts[0][0]))
+        while (clash := self._clash(parts, pieces, rows)) is not None:
             piece, keep = clash
             place, axes = parts[piece.part]
             inverse = {outer: inner for inner, outer in axes.items()}
             self.hold(place, [inverse[axis] for axis in piece.axes if axis != keep])
+            pieces = self._pieces(parts)
         merged: dict[tuple[int, ...], Array] = {}
         reasons = [self.fixed(place) for place, _ in parts]
-        for piece in self._pieces(parts):
+        for piece in pieces:
             fixed = None if piece.axes in rows else self._fixed_at(parts, piece)
             if fixed is not None:
                 self.trace.pin(piece.bundle.array, fixed)
@@ -305,7 +314,7 @@ class Op(NodeView):
 
     def _pieces(self, parts: Sequence[Part]) -> list[_Piece]:
         return [
-            _Piece(number, tuple(axes[axis] for axis in bundle.axes), bundle)
+            _Piece(number, tuple([axes[axis] for axis in bundle.axes]), bundle)
             for number, (place, axes) in enumerate(parts)
             for bundle in self.labels(place).bundles
         ]
@@ -344,17 +353,16 @@ class Op(NodeView):
             return bundle is None or len(bundle.axes) == 1
         return self.trace.block_of(int(bundle.array.flat[0])).size == bundle.array.size
 
-    def _clash(self, parts: Sequence[Part], rows: Collection[tuple[int, ...]]) -> tuple[_Piece, int] | None:
+    def _clash(self, parts: Sequence[Part], pieces: list[_Piece], rows: set[tuple[int, ...]]) -> _Clash | None:
         """Find a bundle over several axes that another input uses one by one, and the axis that shall vary.
 
         It is one along which the other has a layer's channels, else one along which the other does not vary (a table
         per feature within a head leaves heads to go), else the outermost. Where positions within rows shall go, the
         innermost comes first if the other has labels there.
         """
-        inside = self.trace.opened.inside_heads
-        pieces = self._pieces(parts)
         if all(len(piece.axes) == 1 for piece in pieces):
             return None
+        inside = self.trace.opened.inside_heads
         by_part = {number: [piece for piece in pieces if piece.part == number] for number in range(len(parts))}
         for piece in pieces:
             if len(piece.axes) == 1 or piece.axes in rows:

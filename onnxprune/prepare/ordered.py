@@ -39,6 +39,8 @@ def reshape_ordered(model: Model, given: dict[str, tuple[int, ...]] | None = Non
     int
         How many there were.
     """
+    if not _has_flat_reads(model):
+        return 0
     index = Index(model.proto)
     nodes = list(_flat_reads(model, index)) if index.opsets.get("", 1) >= _SINCE else []
     if not nodes:
@@ -47,6 +49,13 @@ def reshape_ordered(model: Model, given: dict[str, tuple[int, ...]] | None = Non
     numbers = _Numbers(model, index, shapes, Evaluator(index))
     found = [node for node in nodes if _in_order(node, numbers)]
     return sum(_reshape(model, node, shapes) for node in found)
+
+
+def _has_flat_reads(model: Model) -> bool:
+    """Tell whether any look-up reads a flattened tensor, without the index that tells by what numbers."""
+    graph = model.proto.graph
+    flat = {node.output[0] for node in graph.node if node.op_type in ("Reshape", "Flatten")}
+    return any(node.op_type == "Gather" and node.input[0] in flat for node in graph.node)
 
 
 def _flat_reads(model: Model, index: Index) -> Iterator[NodeProto]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, TensorProto, TypeProto, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from onnxprune.graph.index import Index, attributes, graphs_of
 from onnxprune.graph.tensors import is_external
@@ -21,10 +21,11 @@ from onnxprune.shapes.contributed import OPSET, missing_shapes, stand_in
 from onnxprune.shapes.evaluate import Evaluator
 from onnxprune.shapes.found import COUNTS, found_shapes
 from onnxprune.shapes.heads import infer_heads
+from onnxprune.shapes.inferred import Inferred, inferred
 from onnxprune.shapes.sequences import Sequences
 from onnxprune.shapes.standins import infer_standin
 
-__all__ = ["Folder", "Known", "Size", "Stored", "shape_of"]
+__all__ = ["Folder", "Known", "Size", "Stored"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ _SHAPED = """GroupNormalization LayerNormalization SimplifiedLayerNormalization 
 _ALIKE = frozenset(_SHAPED.split())
 _DRAWING = "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli"
 _RANDOM = frozenset(_DRAWING.split())
+# Operators whose value follows from the shape of what they read.
+_ASKING = frozenset(["Shape", "Size"])
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 _INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 
@@ -76,16 +79,6 @@ def _plain(value: NDArray[Any], source: frozenset[Size] = frozenset()) -> Known:
     return Known(np.asarray(value), sources)
 
 
-def shape_of(kind: TypeProto) -> tuple[int, ...] | None:
-    """Shape of a tensor type, None where a size is not a number."""
-    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return None
-    dims = kind.tensor_type.shape.dim
-    sizes = tuple([dim.dim_value for dim in dims])
-    # A size that is not a number reads as zero, which one that is a number hardly ever is.
-    return sizes if all(sizes) or all(dim.HasField("dim_value") for dim in dims) else None
-
-
 @dataclass(frozen=True)
 class Stored:
     """Shapes and types of stored tensors, and the values of those that may spell sizes."""
@@ -113,8 +106,8 @@ class Folder:
     def __init__(
         self,
         index: Index,
-        found: dict[str, TypeProto],
-        claimed: dict[str, TypeProto],
+        found: Mapping[str, Inferred],
+        claimed: Mapping[str, Inferred],
         *,
         count: int = COUNTS[0],
         stored: Stored | None = None,
@@ -132,24 +125,38 @@ class Folder:
         for name, kind in found.items():
             self._learn(name, kind)
 
-    def _learn(self, name: str, kind: TypeProto) -> None:
-        shape = shape_of(kind)
-        if shape is not None:
-            self.shapes.setdefault(name, shape)
-        if kind.tensor_type.elem_type:
-            self.types.setdefault(name, kind.tensor_type.elem_type)
+    def _learn(self, name: str, kind: Inferred) -> None:
+        if kind.shape is not None:
+            self.shapes.setdefault(name, kind.shape)
+        if kind.kind:
+            self.types.setdefault(name, kind.kind)
 
     def run(self) -> None:
-        self._pass(self.index.nodes)
+        index, shapes, known = self.index, self.shapes, self.known
+        for number, node in enumerate(index.nodes):
+            for name in index.makes[number]:
+                if name not in shapes and name:
+                    self._complete(node)
+                    break
+            # Most nodes read something that is no shape arithmetic.
+            for name in index.reads[number]:
+                if name not in known and name and index.operators[number] not in _ASKING:
+                    break
+            else:
+                self._fold(node)
 
     def _pass(self, nodes: Iterable[NodeProto]) -> None:
         for node in nodes:
             if any(name and name not in self.shapes for name in node.output):
-                self._take_branch(node)
-                self._run_loop(node)
-                self._count_range(node)
-                self._infer_node(node)
+                self._complete(node)
             self._fold(node)
+
+    def _complete(self, node: NodeProto) -> None:
+        """Find shapes that inference over the whole graph did not."""
+        self._take_branch(node)
+        self._run_loop(node)
+        self._count_range(node)
+        self._infer_node(node)
 
     def _count_range(self, node: NodeProto) -> None:
         """ONNX's inference gives up on a Range whose bounds are computed."""
@@ -239,7 +246,7 @@ class Folder:
                 _log.debug("shape inference stops at %s: %s", node.name, error)
                 found = {}
             for name, kind in found.items():
-                self._learn(name, kind)
+                self._learn(name, inferred(kind))
         elif (standin := infer_standin(node, self.shapes, self.types)) is not None:
             self.shapes[node.output[0]], self.types[node.output[0]] = standin
         self._learn_missing(node)

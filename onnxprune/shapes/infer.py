@@ -5,16 +5,18 @@ numbers, and from folding shape arithmetic where it stops. A second run at other
 """
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import onnx
-from onnx import ModelProto, TypeProto, ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
 from onnxprune.errors import RefusedError
 from onnxprune.graph.index import Index, attributes
 from onnxprune.shapes.fold import Folder, Known, Size, Stored
 from onnxprune.shapes.found import COUNTS
+from onnxprune.shapes.inferred import Inferred, inferred
 
 __all__ = ["Shapes", "default_shape", "infer_shapes"]
 
@@ -159,18 +161,15 @@ def _prepare(skeleton: ModelProto, inputs: dict[str, tuple[int, ...]]) -> None:
     del graph.value_info[:]
 
 
-def _infer(model: ModelProto) -> dict[str, TypeProto]:
+def _infer(model: ModelProto) -> dict[str, Inferred]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
-    graph = inferred.graph
-    return {value.name: value.type for group in (graph.output, graph.value_info, graph.input) for value in group}
+        found = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+    return _read(found.graph.output, found.graph.value_info, found.graph.input)
 
 
-def _static_of(kind: TypeProto) -> tuple[bool, ...] | None:
-    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return None
-    return tuple(dim.HasField("dim_value") for dim in kind.tensor_type.shape.dim)
+def _read(*groups: Iterable[ValueInfoProto]) -> dict[str, Inferred]:
+    return {value.name: inferred(value.type) for group in groups for value in group}
 
 
 def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int, ...]] | None = None) -> Shapes:
@@ -196,8 +195,7 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
         If `given` names no input or contradicts the file.
     """
     inputs, assumed = _input_shapes(index, given or {})
-    claimed = {value.name: value.type for value in index.proto.graph.value_info}
-    claimed |= {value.name: value.type for value in index.proto.graph.output}
+    claimed = _read(index.proto.graph.value_info, index.proto.graph.output)
     del skeleton.graph.value_info[:]
     for domain in {node.domain for node in index.nodes} - set(index.opsets):
         skeleton.opset_import.add(domain=domain, version=1)
@@ -212,7 +210,7 @@ def infer_shapes(index: Index, skeleton: ModelProto, given: dict[str, tuple[int,
         _run(index, skeleton, _perturbed(index, inputs, step), claimed, stored, count=count).shapes
         for step, count in zip(_STEPS, COUNTS[1:], strict=True)
     )
-    symbolic: dict[str, TypeProto] = {}
+    symbolic: dict[str, Inferred] = {}
     if (assumed or given) and not all(len(shape) == len(near.get(name, [])) for name, shape in shapes.items() if shape):
         for value, before in declared:
             value.CopyFrom(before)
@@ -235,7 +233,7 @@ def _run(
     index: Index,
     skeleton: ModelProto,
     inputs: dict[str, tuple[int, ...]],
-    claimed: dict[str, TypeProto],
+    claimed: dict[str, Inferred],
     stored: Stored,
     *,
     count: int = COUNTS[0],
@@ -290,11 +288,12 @@ def _growing(shape: tuple[int, ...], near: tuple[int, ...] | None, far: tuple[in
     return tuple(a > 0 and b % a == 0 and c % a == 0 for a, b, c in zip(shape, near, far, strict=True))
 
 
+@lru_cache(_REPEATED)
 def _unmoved(
     shape: tuple[int, ...],
     near: tuple[int, ...] | None,
     far: tuple[int, ...] | None,
-    symbolic: TypeProto | None,
+    symbolic: Inferred | None,
 ) -> tuple[bool, ...]:
     """Tell which sizes do not follow the symbolic dimensions: inference says so, or other inputs do not move them.
 
@@ -302,7 +301,7 @@ def _unmoved(
     """
     if shape == near and far in (shape, None):
         return (True,) * len(shape)
-    flags = (None if symbolic is None else _static_of(symbolic)) or ()
+    flags = (None if symbolic is None else symbolic.static) or ()
     flags = flags if len(flags) == len(shape) else (False,) * len(shape)
     if near is None or len(near) != len(shape):
         return flags

@@ -36,17 +36,22 @@ _KNOWN_DOMAINS = frozenset(
 def foreign_nodes(index: Index) -> frozenset[int]:
     """Numbers of nodes that onnxruntime cannot run: TensorRT plugins, custom domains, forms it does not know."""
     own = {(function.domain, function.name) for function in index.proto.functions}
-    return frozenset(
-        number
-        for number, node in enumerate(index.nodes)
-        if (node.domain, node.op_type) not in own
-        and not is_qonnx(node)
-        and (
-            node.domain not in _KNOWN_DOMAINS
-            or _is_batch_first(node)
-            or (node.domain in ("", "ai.onnx") and index.schema(node) is None and not _is_contributed(node.op_type))
-        )
-    )
+    known: dict[tuple[str, str], bool] = {}
+    found = set()
+    for number, node in enumerate(index.nodes):
+        key = node.domain, index.operators[number]
+        if key not in known:
+            known[key] = key in own or is_qonnx(node) or _is_known(index, node)
+        if not known[key] or (key[1] in _RECURRENT and key not in own and _is_batch_first(node)):
+            found.add(number)
+    return frozenset(found)
+
+
+def _is_known(index: Index, node: NodeProto) -> bool:
+    """Tell whether onnxruntime knows the operator of a node."""
+    if node.domain not in _KNOWN_DOMAINS:
+        return False
+    return node.domain not in ("", "ai.onnx") or index.schema(node) is not None or _is_contributed(node.op_type)
 
 
 def _is_contributed(operator: str) -> bool:

@@ -30,6 +30,16 @@ def _stacked(operator: str, direction: str) -> Make:
     return make
 
 
+def _ends_of_all() -> ModelProto:
+    """PyTorch's `h_n[-1]` where layers run both ways: of all layers' directions, the last one's state is taken."""
+    net = Net()
+    first, second = Layer("LSTM", _BOTH), Layer("LSTM", _BOTH, read=12, made=6)
+    y, last, _ = first.apply(net, features(net))
+    other = second.apply(net, merged(net, y))[1]
+    taken = net.add("Gather", net.add("Concat", last, other, axis=0), net.constant(-1), axis=0)
+    return net.done(net.gemm(taken, 2, 6))
+
+
 def _last_of_all() -> ModelProto:
     """PyTorch's `h_n[-1]`: the last states of all layers are joined, and the last one is taken."""
     net = Net()
@@ -117,6 +127,7 @@ CASES: tuple[Case, ...] = (
     *(Case(None, f"stacked {name}", _stacked(name, "forward"), (5, 6, 7)) for name in GATES),
     *(Case(None, f"stacked {name}, both ways", _stacked(name, _BOTH), (5, 12, 14)) for name in GATES),
     Case(None, "last state of all layers", _last_of_all, (5, 6)),
+    Case(None, "last state of all layers, both ways", _ends_of_all, (5, 6)),
     Case(None, "Keras, both ways", _keras, (5, 6, 6, 7)),
     Case(None, "PaddlePaddle, both ways, twice", _paddle, (5, 12, 12)),
     Case(None, "reader of lines", _crnn, (6, 7, 8, 10), (("MIXED", 9),)),
