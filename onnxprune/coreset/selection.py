@@ -53,26 +53,17 @@ def summed(layer: Layer) -> Layer:
     Layer
         With gram H_ij = tr(W_iᵀ G_ij W_j), W being the solution with all columns.
     """
-    everything = layer.columns(layer.members)
-    weights = np.zeros_like(layer.cross)
-    weights[everything] = cho_solve(
-        (factorised(layer.gram[np.ix_(everything, everything)]), True), layer.cross[everything]
-    )
-    seen = layer.gram @ weights
-    count = len(layer.members)
-    owner = np.full(len(weights), -1, dtype=np.int64)
-    owner[layer.blocks.ravel()] = np.repeat(np.arange(count), layer.blocks.shape[1])
-    owner[layer.fixed] = count
-    gram = np.zeros((count + 1, count + 1))
-    for one in range(count + 1):
-        columns = np.flatnonzero(owner == one)
-        product = np.einsum("nk,nk->n", layer.gram[:, columns] @ weights[columns], weights)
-        np.add.at(gram[:, one], owner[owner >= 0], product[owner >= 0])
-    cross = np.zeros(count + 1)
-    np.add.at(cross, owner[owner >= 0], np.einsum("nk,nk->n", weights, seen)[owner >= 0])
+    count, width = layer.blocks.shape
+    order = np.concatenate([layer.blocks.ravel(), layer.fixed])
+    gram, cross = layer.gram[np.ix_(order, order)], layer.cross[order]
+    weights = cho_solve((factorised(gram), True), cross)
+    # tr(W_iᵀ G_ij W_j) is the sum of G ∘ WWᵀ over a block.
+    starts = np.append(np.arange(count) * width, [count * width] if layer.fixed.size else []).astype(np.int64)
+    found = np.add.reduceat(np.add.reduceat(gram * (weights @ weights.T), starts, axis=0), starts, axis=1)
+    seen = np.add.reduceat(np.einsum("nk,nk->n", weights, cross), starts)
     fixed = np.array([count] if layer.fixed.size else [], dtype=np.int64)
     blocks = np.arange(count)[:, None]
-    return Layer((gram + gram.T) / 2, cross[:, None], float(cross.sum()), layer.members, blocks, fixed)
+    return Layer((found + found.T) / 2, seen[:, None], float(seen.sum()), layer.members, blocks, fixed)
 
 
 def losses(layers: Sequence[Layer], weights: Sequence[float], order: Integers) -> Floats:

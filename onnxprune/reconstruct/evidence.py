@@ -13,13 +13,16 @@ from onnxprune.calibrate.feeds import Feeds
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
 from onnxprune.graph.runtime import Effort, Session
-from onnxprune.reconstruct.moments import Moments
+from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
 from onnxprune.reconstruct.readers import Reader
 
 __all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "gather", "members_of", "readers_of"]
 
 MEMORY = 1.5e9
 """Bytes that the moments of one pass may have together."""
+
+_ENOUGH = 512
+"""Samples that channels are chosen on: a ranking needs fewer than weights do."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,12 @@ def _measured(proto: ModelProto, readers: Sequence[Reader], data: Data) -> dict[
     del opened.graph.output[:]
     opened.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in data.batches[0])
     session = Session(opened.SerializeToString(), data.providers, effort=Effort(fast=True))
-    moments = {reader.result: Moments(reader, data.samples, centred=bool(reader.bias)) for reader in readers}
+    each = data.samples / len(data.batches)
+    batches = data.batches[: max(1, round(_ENOUGH / each))]
+    samples = round(each * len(batches))
+    moments = {r.result: Moments(r, samples, centred=bool(r.bias), rows=TO_CHOOSE) for r in readers}
     rng = np.random.default_rng([data.seed, 5])
-    for batch in data.batches:
+    for batch in batches:
         values = {**batch, **session.run(batch)}
         for reader in readers:
             own, result = moments[reader.result], values[reader.result]

@@ -3,7 +3,7 @@
     G = Σ (a − ā)(a − ā)ᵀ / R,   T = Σ (a − ā)(y − ȳ)ᵀ / R,   energy = Σ ‖y − ȳ‖² / R      over R rows
 
 Rows are shifted by the means of the first batch before they are multiplied in float32, so that large means cost no
-digits; sums are float64. Of the positions of a picture some are drawn, as many as give `ROWS` rows per column.
+digits; sums are float64. Of the positions of a picture some are drawn, as many as give so many rows per column.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from onnxprune.coreset.layer import Layer
 from onnxprune.reconstruct.readers import Reader
 
-__all__ = ["RIDGE", "ROWS", "Moments"]
+__all__ = ["RIDGE", "ROWS", "TO_CHOOSE", "Moments"]
 
 Floats = NDArray[np.float64]
 RIDGE = 1e-3
 """Of the mean diagonal of the gram."""
-ROWS, _FEWEST = 16, 6144
+ROWS, TO_CHOOSE, _FEWEST = 16, 4, 6144
+"""Rows per column that weights are solved on, and that channels are chosen on; and rows at least."""
 
 
 class Moments:
@@ -33,15 +34,18 @@ class Moments:
         How many samples there will be.
     centred : bool
         Whether means are taken out, as a bias allows.
+    rows : int
+        Rows per column, where there are so many.
     """
 
-    def __init__(self, reader: Reader, samples: int, *, centred: bool) -> None:
+    def __init__(self, reader: Reader, samples: int, *, centred: bool, rows: int = ROWS) -> None:
         self.reader, self.centred = reader, centred
-        self.wanted = -(-max(ROWS * reader.units.shape[1], _FEWEST) // max(samples, 1))
+        self.wanted = -(-max(rows * reader.units.shape[1], _FEWEST) // max(samples, 1))
         self.count = 0
-        self.gram: Floats | float = 0.0
-        self.cross: Floats | float = 0.0
-        self.squares: Floats | float = 0.0
+        products, columns = reader.units.shape
+        self.gram = np.zeros((products, columns, columns))
+        self.cross = np.zeros((products, columns, reader.width))
+        self.squares = np.zeros((products, reader.width))
         self.sums: list[Floats] = []
         self.starts: list[Floats] = []
 
@@ -64,9 +68,9 @@ class Moments:
         )
         self.count += rows.shape[1]
         across = rows.transpose(0, 2, 1)
-        self.gram = self.gram + across @ rows
-        self.cross = self.cross + across @ targets
-        self.squares = self.squares + np.square(targets, dtype=np.float64).sum(axis=1)
+        self.gram += across @ rows
+        self.cross += across @ targets
+        self.squares += np.square(targets, dtype=np.float64).sum(axis=1)
         for total, part in zip(self.sums, (rows, targets), strict=True):
             total += part.sum(axis=1, keepdims=True, dtype=np.float64)
 
@@ -96,9 +100,9 @@ class Moments:
         inner, outer = (total[:, 0] / self.count * self.centred for total in self.sums)
         made = []
         for number, units in enumerate(self.reader.units):
-            gram = np.asarray(self.gram)[number] / self.count - np.outer(inner[number], inner[number])
-            cross = np.asarray(self.cross)[number] / self.count - np.outer(inner[number], outer[number])
-            energy = float((np.asarray(self.squares)[number] / self.count - outer[number] ** 2).sum())
+            gram = self.gram[number] / self.count - np.outer(inner[number], inner[number])
+            cross = self.cross[number] / self.count - np.outer(inner[number], outer[number])
+            energy = float((self.squares[number] / self.count - outer[number] ** 2).sum())
             ridge = RIDGE * max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
             gram[np.diag_indices_from(gram)] += ridge
             cross += ridge * weights[number]

@@ -34,6 +34,8 @@ class Reader:
         How a, W and y are rows and matrices.
     units : ndarray of int (g, n)
         Unit of each column of each product, −1 where it has none.
+    width : int
+        Outputs k of each product.
     """
 
     node: int
@@ -44,6 +46,7 @@ class Reader:
     result: str
     form: Form
     units: NDArray[np.int64]
+    width: int
 
 
 def _linear(index: Index, shapes: Shapes) -> Iterator[tuple[int, NodeProto, Form]]:
@@ -173,9 +176,8 @@ def find_readers(index: Index, shapes: Shapes, coupling: Coupling) -> list[Reade
         units = _units(labels, axis, coupling, free)
         if units is not None:
             columns = np.repeat(units.reshape(form.groups, -1), form.offsets, axis=1)
-            readers.append(
-                Reader(number, node_site(node), node.input[0], node.input[1], found[0], found[1], form, columns)
-            )
+            names = node_site(node), node.input[0], node.input[1], *found
+            readers.append(Reader(number, *names, form, columns, _width(node, shapes) // form.groups))
     return readers
 
 
