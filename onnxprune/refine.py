@@ -1,7 +1,7 @@
 """What calibration data is used for: evidence of what channels are worth, and readers that are solved anew."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
@@ -23,7 +23,7 @@ from onnxprune.graph.tensors import holders, payload_bytes
 from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
 from onnxprune.prepare.precision import has_other_floats, widen
-from onnxprune.reconstruct.evidence import Data, Evidence, gather
+from onnxprune.reconstruct.evidence import Data, Gathered, gather, trial_of
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
 from onnxprune.shapes.infer import infer_shapes
@@ -79,12 +79,12 @@ class Refiner:
         readers = [r for r in find_readers(own.index, own.shapes, own.coupling) if r.units.shape[1] <= _WIDEST]
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
-    def evidence(self) -> Iterator[tuple[str, Evidence]]:
-        """Yield what the data says of each group, in the groups' order."""
+    def evidence(self) -> Gathered:
+        """What the data says of each group, in the groups' order."""
         work = self.work
         weights = {reader.weight: work.stored(reader.weight) for reader in work.readers}
         found = gather(work.proto, work.coupling, work.readers, weights, self.data)
-        return ((group.name, evidence) for group, evidence in found)
+        return Gathered(found, trial_of(work.proto, self.data, len(work.coupling.groups)))
 
     def reconstruct(
         self,
