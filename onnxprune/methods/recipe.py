@@ -30,9 +30,10 @@ class Recipe:
         Whether it looks at `Channels.layers`.
     weighs : bool
         Whether it brings factors for the readers' weights, so that they are not to be solved anew.
-    sequence : {"asym", "seq", "layer"}
-        How readers are solved anew after it: towards what the original makes, on what the pruned prefix gives; towards
-        what the old weights make of that; or on the original's activations alone.
+    sequence : {"asym", "own", "seq", "layer"}
+        How readers are solved anew after it: towards what the original makes, on what the pruned prefix gives, making
+        up for what a sum lacks by then; likewise, each by itself, as suits channels that were picked for what they
+        make up for; towards what the old weights make of that prefix; or on the original's activations alone.
     at_rank : callable or None
         Gives the recipe proper for a rank that points are reduced to (`--rank`); None where there is no such thing.
     """

@@ -102,6 +102,7 @@ RECIPES: tuple[Recipe, ...] = (
         "greedy by what readers, solved anew on data, can make up for; AsymInChange (El Halabi et al. 2022)",
         submodular,
         needs_data=True,
+        sequence="own",
     ),
     Recipe(
         "submodular-seq",

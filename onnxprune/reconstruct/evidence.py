@@ -118,6 +118,8 @@ def gather(
             members, nothing = members_of(group, units), np.zeros(units, dtype=bool)
             layers, worth = [], []
             for reader in found.get(group.name, ()):
+                if not moments[reader.result].usable:
+                    continue
                 own = reader.form.matrix(weights[reader.weight]).astype(np.float64)
                 made = moments[reader.result].layers(own, members, nothing)
                 total = sum(layer.energy for layer in made)
@@ -143,6 +145,8 @@ def _measured(proto: ModelProto, readers: Sequence[Reader], data: Data) -> dict[
         values = {**batch, **session.run(batch)}
         for reader in readers:
             own, result = moments[reader.result], values[reader.result]
+            if not result.size:
+                continue
             places = own.places(result.shape, rng)
             own.add(reader.form.rows(values[reader.source], result.shape, places), reader.form.targets(result, places))
     return moments

@@ -60,7 +60,7 @@ def _linear(index: Index, shapes: Shapes) -> Iterator[tuple[int, NodeProto, Form
             continue
         if not _is_private(node.input[1], index):
             continue
-        form = form_of(node, tuple(weight.dims), *(shapes.shapes[name] for name in names))
+        form = form_of(node, tuple(weight.dims), shapes.shapes[node.input[0]])
         if form is not None:
             yield number, node, form
 
@@ -90,7 +90,8 @@ def _addition(node: NodeProto, shapes: Shapes, index: Index) -> tuple[str, str]:
         reader = index.nodes[edges[0].node]
         if reader.op_type == "Add" and not reader.domain:
             other = reader.input[1 - edges[0].input]
-            if _is_vector(other, _width(node, shapes), index):
+            known = _is_vector(other, _width(node, shapes), index)
+            if known and len(index.weights[other].dims) <= len(shapes.shapes[name]):
                 return other, reader.output[0]
     return "", ""
 

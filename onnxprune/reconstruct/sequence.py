@@ -11,6 +11,7 @@ References
 The asymmetric form is AsymInChange of El Halabi et al., arXiv 2203.04940, section 5.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from onnxprune.graph.index import Index, attributes
 from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
+from onnxprune.reconstruct.forms import Product
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
@@ -32,6 +34,8 @@ from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.twin import Twin, build_twin
 
 __all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
+
+_log = logging.getLogger(__name__)
 
 _FOLLOWED = 4
 _SMALL_SCALE = 1e-4
@@ -97,9 +101,10 @@ def reconstruct(
     selects : mapping of str to callable
         Groups whose channels may be picked anew when their readers are reached, as many as before.
     data : Data
-    form : {"asym", "seq", "layer"}
-        Whether readers are solved towards what the original makes, on what the pruned prefix gives; towards what the
-        old weights make of that; or on the original's activations alone, those only that lose columns.
+    form : {"asym", "own", "seq", "layer"}
+        Whether readers are solved towards what the original makes, on what the pruned prefix gives, so that sums come
+        out right, or each result by itself; towards what the old weights make of that prefix; or on the original's
+        activations alone, those only that lose columns.
     advance : callable
         Called after every stage.
 
@@ -177,7 +182,10 @@ class _Sequence:
             for group in self._to_select(readers):
                 self._select(group, readers, moments)
             for name, reader in zip(names, readers, strict=True):
-                self._solve(name, reader, moments[reader.result])
+                if moments[reader.result].usable:
+                    self._solve(name, reader, moments[reader.result])
+                else:
+                    _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
             advance()
         return self.result
 
@@ -187,8 +195,7 @@ class _Sequence:
         """Run both networks up to here, and gather the moments of this stage's readers."""
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self.work.coupling.unit_of]), self._labels, None))
         alone = self.form == "layer"
-        # Channels that were picked for what they make up for do not also make up for others.
-        partners = {r.result: None if alone or self.selects else self._partner(r) for r in readers}
+        partners = {r.result: self._partner(r) if self.form == "asym" else None for r in readers}
         others = [partner.other for partner in partners.values() if partner is not None]
         moments = {r.result: Moments(r, self.data.samples, centred=bool(r.bias)) for r in readers}
         products = {r.result: self.work.index.nodes[r.node].output[0] for r in readers}
@@ -197,6 +204,8 @@ class _Sequence:
         for now, wanted in zip(before, after, strict=True):
             for reader in readers:
                 own, made = moments[reader.result], wanted[products[reader.result]]
+                if not made.size:
+                    continue
                 places = own.places(made.shape, self.rng)
                 rows = reader.form.rows((wanted if alone else now)[reader.source], made.shape, places)
                 if self.form == "seq":
@@ -248,6 +257,9 @@ class _Sequence:
                 if any(item is None for item in found):
                     return None
                 gamma, variance = (self.work.stored(item) for item in (node.input[1], node.input[4]))
+                deep = isinstance(reader.form, Product) and len(self.work.shapes.shapes[name]) > 2
+                if deep or gamma.size != scale.size:
+                    return None  # it scales along another axis than the reader's outputs lie on
                 epsilon = attributes(node)["epsilon"].f if "epsilon" in attributes(node) else 1e-5
                 scale = scale * gamma / np.sqrt(variance + epsilon)
                 name = node.output[0]
@@ -281,6 +293,8 @@ class _Sequence:
         layers: list[Layer] = []
         worth: list[float] = []
         for reader in readers:
+            if not moments[reader.result].usable:
+                continue
             made = moments[reader.result].layers(self._old(reader), members, others)
             total = max(sum(layer.energy for layer in made), 1e-30)
             layers += [layer for layer in made if layer.members.size]
