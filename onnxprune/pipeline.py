@@ -21,7 +21,7 @@ from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage, stage_text
 from onnxprune.graph.tensors import holders, payload_bytes
-from onnxprune.methods import Select
+from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
 from onnxprune.prepare.hoist import lower
 from onnxprune.progress import Clock
@@ -215,7 +215,7 @@ def plan_model(
     refiner = None
     if options.wants_data if replay is None else _replays_refit(replay, options):
         with clock.stage("calibrate"):
-            refiner = open_refiner(analysis, options)
+            refiner = open_refiner(analysis, options if replay is None else _as_planned(options, replay))
     if replay is not None:
         check_replay(analysis, replay)
         return _refitted(Decision(analysis, replay, refiner), {}, options, clock)
@@ -233,6 +233,12 @@ def _replays_refit(plan: Plan, options: Options) -> bool:
     weighed = any(group.factors for group in plan.groups)
     before = plan.request.get("refit", "off") != "off"
     return options.refit == "on" or (options.refit == "auto" and before and not weighed)
+
+
+def _as_planned(options: Options, plan: Plan) -> Options:
+    """Options with the method of a plan, which says how readers are solved anew."""
+    method = plan.request.get("method")
+    return replace(options, method=method, rank=None) if isinstance(method, str) and method in METHODS else options
 
 
 def _refitted(decision: Decision, selects: dict[str, Select], options: Options, clock: Clock) -> Decision:

@@ -1,14 +1,15 @@
 """What calibration data is used for: evidence of what channels are worth, and readers that are solved anew."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxprune.analysis import Analysis, analyse
 from onnxprune.calibrate.calibration import Calibration, Network
@@ -19,11 +20,11 @@ from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import choose_providers
-from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.graph.tensors import count, holders, payload_bytes
 from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
-from onnxprune.prepare.precision import has_other_floats, widen
-from onnxprune.reconstruct.evidence import Data, Gathered, gather, trial_of
+from onnxprune.prepare.precision import OTHER_FLOATS, has_other_floats, widen
+from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
 from onnxprune.shapes.infer import infer_shapes
@@ -82,9 +83,36 @@ class Refiner:
     def evidence(self) -> Gathered:
         """What the data says of each group, in the groups' order."""
         work = self.work
+        try:
+            trial = trial_of(work.proto, self.data, len(work.coupling.groups))
+        except ModelError as error:
+            self._excuse(error, "layers' losses are not weighed against each other")
+            trial = None
+        return Gathered(self._each(), trial)
+
+    def _each(self) -> Iterator[Evidence]:
+        """Evidence of each group.
+
+        Raises
+        ------
+        ModelError
+            If the network does not run on data that was given.
+        """
+        work, told = self.work, 0
         weights = {reader.weight: work.stored(reader.weight) for reader in work.readers}
-        found = gather(work.proto, work.coupling, work.readers, weights, self.data)
-        return Gathered(found, trial_of(work.proto, self.data, len(work.coupling.groups)))
+        try:
+            for evidence in gather(work.proto, work.coupling, work.readers, weights, self.data):
+                told += 1
+                yield evidence
+        except ModelError as error:
+            self._excuse(error, "channels are chosen by their weights alone")
+        yield from [NOTHING] * (len(work.coupling.groups) - told)
+
+    def _excuse(self, error: ModelError, instead: str) -> None:
+        """Say what is done instead of what failed on inputs that were made up; on others it is an error."""
+        if self.options.calib is not None or self.options.refit == "on":
+            raise error
+        _log.warning("the network cannot be looked into (%s): %s", error, instead)
 
     def reconstruct(
         self,
@@ -93,7 +121,12 @@ class Refiner:
         advance: Callable[[], None] = lambda: None,
     ) -> Reconstruction:
         """Solve readers anew; see `reconstruct`."""
-        return reconstruct(self.work, kept, selects, self.data, METHODS[self.options.method].sequence, advance)
+        form = METHODS[self.options.method].sequence
+        try:
+            return reconstruct(self.work, kept, selects, self.data, form, advance)
+        except ModelError as error:
+            self._excuse(error, "readers keep their weights")
+        return Reconstruction(dict(kept))
 
 
 def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
@@ -116,7 +149,7 @@ def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
         If data that was given does not fit.
     """
     model = analysis.model
-    size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+    size = sum(_wide_bytes(holder.tensor) for holder in holders(model.proto))
     if size > LARGEST:
         _log.warning("the network has %.1f GB of weights: no data is used, readers keep their weights", size / 1e9)
         return None
@@ -125,13 +158,26 @@ def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
         calibration = _calibration(network, analysis, options)
         batches = list(calibration.batches())
         refiner = Refiner(model.copy(), options, *_split(calibration, batches, network.providers, options.seed))
-        refiner.work  # noqa: B018  a network that cannot be run in float32 is found out here
+        _require_alike(analysis, refiner.work)
     except ModelError as error:
         if options.calib is not None:
             raise
         _log.warning("no inputs could be made up (%s): readers keep their weights; --calib gives some", error)
         return None
     return refiner
+
+
+def _wide_bytes(tensor: TensorProto) -> int:
+    """Bytes of a tensor once its floats are float32."""
+    return 4 * count(tensor) if tensor.data_type in OTHER_FLOATS else payload_bytes(tensor)
+
+
+def _require_alike(analysis: Analysis, work: Workpiece) -> None:
+    """Make sure that a network has the same groups in float32 and with biases."""
+    own, made = ([(group.name, group.size) for group in each.coupling.groups] for each in (analysis, work))
+    if own != made:
+        different = next(iter(dict.fromkeys([*own, *made]).keys() - (set(own) & set(made))), ("their order", 0))
+        raise ModelError(f"in float32 the network has other groups of channels, as {different[0]!r} shows")
 
 
 def _calibration(network: Network, analysis: Analysis, options: Options) -> Calibration:
@@ -142,8 +188,8 @@ def _calibration(network: Network, analysis: Analysis, options: Options) -> Cali
     each = 4.0 * sum(float(np.prod(shape)) for shape in shapes) / max((s[0] for s in shapes if s), default=1)
     macs = analysis.total("macs") / max((s[0] for s in shapes if s), default=1)
     affordable = min(_MACS / max(macs, 1.0), _BYTES / max(each, 1.0))
-    count = options.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
-    return synthesise(network, count=count, seed=options.seed, scale=options.scale)
+    number = options.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
+    return synthesise(network, count=number, seed=options.seed, scale=options.scale)
 
 
 def _split(
@@ -160,7 +206,17 @@ def _split(
         "held_out": calibration.count - samples,
         "notes": list(calibration.notes),
     }
-    return Data(learnt, samples, providers, seed), held, facts
+    return Data([_narrow(batch) for batch in learnt], samples, providers, seed), held, facts
+
+
+def _narrow(batch: Feeds) -> Feeds:
+    """Floats of every kind as float32, as the network that is looked into takes them."""
+    floats = {name: value for name, value in batch.items() if _kind_of(value) in OTHER_FLOATS}
+    return {**batch, **{name: value.astype(np.float32) for name, value in floats.items()}}
+
+
+def _kind_of(value: NDArray[Any]) -> int:
+    return helper.np_dtype_to_tensor_dtype(value.dtype)
 
 
 def _plain(model: Model) -> ModelProto:

@@ -33,7 +33,7 @@ Integers = NDArray[np.int64]
 _WIDE = 1536
 # Share of the candidates that goes, or comes, in one step.
 _STEP = 0.02
-_TINY = 1e-12
+_TINY, _SMALLEST = 1e-12, float(np.finfo(np.float64).tiny) / 1e-12
 # An exchange has to be worth this share of what it exchanges.
 _GAIN = 1e-6
 
@@ -89,7 +89,8 @@ class _State:
         found, number, width = np.zeros(count), self.owners.size, self.width
         right = self.right[: number * width].reshape(number, width, self.right.shape[1])
         if width == 1:
-            gains = np.square(right[:, 0]).sum(axis=1) / np.maximum(np.diag(self.matrix)[:number], _TINY)
+            own = np.diag(self.matrix)[:number]
+            gains = np.square(right[:, 0]).sum(axis=1) / np.maximum(own, _TINY * own.max(initial=_SMALLEST))
         else:
             places = np.arange(number * width).reshape(number, width)
             own = self.matrix[places[:, :, None], places[:, None, :]]

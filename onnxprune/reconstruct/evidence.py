@@ -141,6 +141,8 @@ def gather(
             layers, worth = [], []
             parts: list[tuple[Reader, Moments, list[Layer]]] = []
             for reader in found.get(group.name, ()):
+                if not moments[reader.result].usable:
+                    continue
                 own = reader.form.matrix(weights[reader.weight]).astype(np.float64)
                 made = moments[reader.result].layers(own, members, nothing)
                 parts.append((reader, moments[reader.result], made))
@@ -205,6 +207,8 @@ def _measured(
         values = {**batch, **session.run(batch)}
         for reader in readers:
             own, result = moments[reader.result], values[reader.result]
+            if not result.size:
+                continue
             places = own.places(result.shape, rng)
             own.add(reader.form.rows(values[reader.source], result.shape, places), reader.form.targets(result, places))
             if (partner := added.get(reader.result)) is not None:

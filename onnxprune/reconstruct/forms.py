@@ -81,13 +81,17 @@ class Product:
 
 @dataclass(frozen=True)
 class _Windows:
-    """What convolutions have in common; `kernel` is that of the weight."""
+    """What convolutions have in common; `kernel` is that of the weight.
+
+    `pads` are those at the start of each axis as written; with `auto` they follow from the sizes.
+    """
 
     groups: int
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: tuple[int, ...]
+    auto: str = ""
 
     @property
     def offsets(self) -> int:
@@ -113,6 +117,21 @@ class _Windows:
             made[..., offset] = taken.transpose(1, 0, 3, 2)
         return made.reshape(self.groups, count * sources.shape[1], -1)
 
+    def _starts(self, source: Sequence[int], result: Sequence[int]) -> NDArray[np.int64]:
+        """Padding at the start of each axis of an input and a result of these shapes; (dimensions, 1)."""
+        pads = self.pads
+        if self.auto:
+            both = [max(total, 0) for total in self._missing(source[2:], result[2:])]
+            pads = tuple(total // 2 if self.auto == "SAME_UPPER" else total - total // 2 for total in both)
+        return np.array(pads, dtype=np.int64)[:, None]
+
+    def _missing(self, source: Sequence[int], result: Sequence[int]) -> list[int]:
+        """How much both sides of each axis are padded by together, where it follows from the sizes."""
+        raise NotImplementedError
+
+    def _reach(self) -> list[int]:
+        return [dilation * (size - 1) + 1 for size, dilation in zip(self.kernel, self.dilations, strict=True)]
+
     def _all(self, shape: Sequence[int], places: Places) -> NDArray[np.int64]:
         """Coordinates of output positions, (dimensions, R)."""
         flat = np.arange(math.prod(shape[2:])) if places is None else places
@@ -132,13 +151,14 @@ class Convolution(_Windows):
     """Conv: weight (O, I/g, kernel…)."""
 
     def rows(self, activation: Floats, shape: Sequence[int], places: Places) -> Floats:
-        at = (
-            self._all(shape, places) * np.array(self.strides)[:, None]
-            - np.array(self.pads[: len(self.kernel)])[:, None]
-        )
+        at = self._all(shape, places) * np.array(self.strides)[:, None] - self._starts(activation.shape, shape)
         offsets = itertools.product(*map(range, self.kernel))
         moved = (at + (np.array(offset) * self.dilations)[:, None] for offset in offsets)
         return self._gathered(activation, np.array([_flattened(each, activation.shape[2:]) for each in moved]))
+
+    def _missing(self, source: Sequence[int], result: Sequence[int]) -> list[int]:
+        sizes = zip(source, result, self.strides, self._reach(), strict=True)
+        return [(made - 1) * stride + reach - size for size, made, stride, reach in sizes]
 
     def matrix(self, weight: Floats) -> Floats:
         grouped = weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
@@ -154,13 +174,17 @@ class Transposed(_Windows):
     """ConvTranspose: weight (I, O/g, kernel…)."""
 
     def rows(self, activation: Floats, shape: Sequence[int], places: Places) -> Floats:
-        at = self._all(shape, places) + np.array(self.pads[: len(self.kernel)])[:, None]
+        at = self._all(shape, places) + self._starts(activation.shape, shape)
         sources = []
         for offset in itertools.product(*map(range, self.kernel)):
             source, left = np.divmod(at - (np.array(offset) * self.dilations)[:, None], np.array(self.strides)[:, None])
             flat = _flattened(source, activation.shape[2:])
             sources.append(np.where((left == 0).all(axis=0), flat, -1))
         return self._gathered(activation, np.array(sources))
+
+    def _missing(self, source: Sequence[int], result: Sequence[int]) -> list[int]:
+        sizes = zip(source, result, self.strides, self._reach(), strict=True)
+        return [(size - 1) * stride + reach - made for size, made, stride, reach in sizes]
 
     def matrix(self, weight: Floats) -> Floats:
         inputs = weight.shape[0] // self.groups
@@ -172,14 +196,14 @@ class Transposed(_Windows):
         return split.transpose(0, 1, 3, 2).reshape(-1, matrix.shape[2], *self.kernel)
 
 
-def form_of(node: NodeProto, weight: Sequence[int], source: Sequence[int], result: Sequence[int]) -> Form | None:
+def form_of(node: NodeProto, weight: Sequence[int], source: Sequence[int]) -> Form | None:
     """See a node as a product of its input 0 with the stored weight that is its input 1.
 
     Parameters
     ----------
     node : NodeProto
-    weight, source, result : sequence of int
-        Shapes of the weight, of input 0 and of output 0.
+    weight, source : sequence of int
+        Shapes of the weight and of input 0.
 
     Returns
     -------
@@ -200,28 +224,13 @@ def form_of(node: NodeProto, weight: Sequence[int], source: Sequence[int], resul
     if group == source[1] > 1:
         return None  # each channel by itself: a scale, not a sum over channels
     strides, dilations = tuple(found.get("strides", [1] * rank)), tuple(found.get("dilations", [1] * rank))
-    transposed = node.op_type == "ConvTranspose"
-    pads = _pads(found, transposed, (kernel, strides, dilations), source[2:], result[2:])
-    kind = Transposed if transposed else Convolution
-    return kind(group, kernel, strides, dilations, pads)
+    kind = Transposed if node.op_type == "ConvTranspose" else Convolution
+    return kind(group, kernel, strides, dilations, *_padding(found, rank))
 
 
-def _pads(
-    found: dict[str, Any],
-    transposed: bool,
-    window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-    source: Sequence[int],
-    result: Sequence[int],
-) -> tuple[int, ...]:
-    """Padding at the start of each axis, as written or as `auto_pad` has it follow from the sizes."""
+def _padding(found: dict[str, Any], rank: int) -> tuple[tuple[int, ...], str]:
+    """Padding at the start of each axis as written, and how it follows from the sizes otherwise."""
     auto = found.get("auto_pad", b"NOTSET").decode()
-    if not auto.startswith("SAME") and "output_shape" not in found:
-        written = found.get("pads", [0] * 2 * len(source)) if auto == "NOTSET" else [0] * len(source)
-        return tuple(written[: len(source)])
-    pads = []
-    for size, made, kernel, stride, dilation in zip(source, result, *window, strict=True):
-        reach = dilation * (kernel - 1) + 1
-        total = (size - 1) * stride + reach - made if transposed else (made - 1) * stride + reach - size
-        total = max(total, 0)
-        pads.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
-    return tuple(pads)
+    if auto.startswith("SAME") or "output_shape" in found:
+        return (0,) * rank, auto
+    return tuple(found.get("pads", [0] * rank)[:rank]) if auto == "NOTSET" else (0,) * rank, ""

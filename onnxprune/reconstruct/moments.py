@@ -22,6 +22,9 @@ RIDGE = 1e-3
 """Of the mean diagonal of the gram."""
 ROWS, TO_CHOOSE, _FEWEST = 16, 4, 6144
 """Rows per column that weights are solved on, and that channels are chosen on; and rows at least."""
+_ROW_BYTES = 1 << 30
+# Below any variance that float32 can show, and far enough above the smallest float64 to be squared and divided.
+_LEAST_RIDGE = 1e-100
 
 
 class Moments:
@@ -52,12 +55,18 @@ class Moments:
     def places(self, shape: Sequence[int], rng: np.random.Generator) -> NDArray[np.int64] | None:
         """Draw the output positions of a batch to look at; None for all."""
         positions = self.reader.form.positions(shape)
-        if positions <= self.wanted:
+        affordable = _ROW_BYTES // (4 * self.reader.units.size * max(shape[0], 1))
+        wanted = max(min(self.wanted, affordable), 1)
+        if positions <= wanted:
             return None
-        return np.sort(rng.choice(positions, self.wanted, replace=False))
+        return np.sort(rng.choice(positions, wanted, replace=False))
 
     def add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        """Add rows (g, R, n) and what the reader is to make of them (g, R, k)."""
+        """Add rows (g, R, n) and what the reader is to make of them (g, R, k); infinities come out as not usable."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._add(rows, targets)
+
+    def _add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         if not self.starts:
             self.starts = [
                 part.mean(axis=1, keepdims=True, dtype=np.float64) * self.centred for part in (rows, targets)
@@ -73,6 +82,12 @@ class Moments:
         self.squares += np.square(targets, dtype=np.float64).sum(axis=1)
         for total, part in zip(self.sums, (rows, targets), strict=True):
             total += part.sum(axis=1, keepdims=True, dtype=np.float64)
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether there are rows, and numbers only in what came of them."""
+        parts = (self.gram, self.cross, self.squares, *self.sums)
+        return self.count > 0 and all(np.isfinite(part).all() for part in parts)
 
     @property
     def means(self) -> tuple[Floats, Floats]:
@@ -109,7 +124,7 @@ class Moments:
             gram = self.gram[number] / self.count - np.outer(inner[number], inner[number])
             cross = self.cross[number] / self.count - np.outer(inner[number], outer[number])
             energy = float((self.squares[number] / self.count - outer[number] ** 2).sum())
-            ridge = RIDGE * max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
+            ridge = max(RIDGE * float(np.trace(gram)) / len(gram), _LEAST_RIDGE)
             gram[np.diag_indices_from(gram)] += ridge
             cross += ridge * weights[number]
             energy += ridge * float(np.square(weights[number]).sum())

@@ -57,6 +57,8 @@ def partner_of(reader: Reader, index: Index, stored: Callable[[str], NDArray[Any
         node = index.nodes[edges[0].node]
         if node.op_type == "BatchNormalization" and {node.input[1], node.input[4]} <= index.weights.keys():
             gamma, variance = stored(node.input[1]), stored(node.input[4])
+            if reader.is_deep or gamma.size != scale.size:
+                return None  # it scales along another axis than the reader's outputs lie on
             epsilon = attributes(node)["epsilon"].f if "epsilon" in attributes(node) else 1e-5
             scale = scale * gamma / np.sqrt(variance + epsilon)
             name = node.output[0]

@@ -11,6 +11,7 @@ References
 The asymmetric form is AsymInChange of El Halabi et al., arXiv 2203.04940, section 5.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.twin import Twin, build_twin
 
 __all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,10 @@ class _Sequence:
             for group in groups:
                 self._select(group, readers, plain)
             for name, reader in zip(names, readers, strict=True):
-                self._solve(name, reader, moments[reader.result])
+                if moments[reader.result].usable:
+                    self._solve(name, reader, moments[reader.result])
+                else:
+                    _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
             advance()
         return self.result
 
@@ -193,6 +199,8 @@ class _Sequence:
         for now, wanted in zip(before, after, strict=True):
             for reader in readers:
                 own, made = moments[reader.result], wanted[products[reader.result]]
+                if not made.size:
+                    continue
                 places = own.places(made.shape, self.rng)
                 source = (wanted if self.form == "layer" else now)[reader.source]
                 rows = reader.form.rows(source, made.shape, places)
@@ -270,6 +278,8 @@ class _Sequence:
         layers: list[Layer] = []
         worth: list[float] = []
         for reader in readers:
+            if not moments[reader.result].usable:
+                continue
             made = moments[reader.result].layers(self._old(reader), members, others)
             total = max(sum(layer.energy for layer in made), 1e-30)
             layers += [layer for layer in made if layer.members.size]

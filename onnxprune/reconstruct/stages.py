@@ -4,11 +4,9 @@ Every node is run once on every batch, however many stages there are. Between tw
 ones read; beyond a number of bytes they lie on disk.
 """
 
-import contextlib
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from onnx import ModelProto, ValueInfoProto, helper
 
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.errors import ModelError
-from onnxprune.graph.index import outer_reads
+from onnxprune.graph.index import Index, outer_reads
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.graph.sections import Sections
 
@@ -98,10 +96,11 @@ class Stages:
         arranged.graph.node.extend(nodes)
         self.proto = arranged
         self.shared: Feeds = {}
+        self._stored = Index(arranged).weights
         self._sections = Sections(arranged, tuple(cuts))
         self._providers = providers
         self._values = [dict(batch) for batch in batches]
-        self._shelf = _Shelf()
+        self._shelf = _Shelf(sum(value.nbytes for batch in batches for value in batch.values()))
         self._place = 0
 
     def advance(self, wanted: Sequence[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
@@ -142,8 +141,8 @@ class Stages:
             values.update({name: self._shelf.keep(found[name]) for name in section.hands_on})
 
     def stored(self, name: str) -> Any:
-        """Return the initializer of a name, to be changed."""
-        return next(tensor for tensor in self.proto.graph.initializer if tensor.name == name)
+        """Return the initializer, or the value of the Constant node, of a name, to be changed."""
+        return self._stored[name]
 
 
 def _described(name: str, value: NDArray[Any]) -> ValueInfoProto:
@@ -151,25 +150,27 @@ def _described(name: str, value: NDArray[Any]) -> ValueInfoProto:
 
 
 class _Shelf:
-    """Keeps arrays in memory, and beyond a number of bytes on disk, in files without a name."""
+    """Keeps arrays in memory, and beyond a number of bytes on disk, in files without a name.
 
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="onnxprune", ignore_cleanup_errors=True)
-        self._count = 0
+    Parameters
+    ----------
+    taken : int
+        Bytes in memory to begin with.
+    """
+
+    def __init__(self, taken: int) -> None:
+        self._bytes = taken
 
     def keep(self, value: NDArray[Any]) -> NDArray[Any]:
         """Return an array that holds the same."""
-        if self._bytes + value.nbytes <= _IN_MEMORY or not value.nbytes:
+        if self._bytes + value.nbytes <= _IN_MEMORY or not value.nbytes or value.dtype.hasobject:
             self._bytes += value.nbytes
             return value
-        self._count += 1
-        path = Path(self._folder.name, str(self._count))
-        copy = np.memmap(path, dtype=value.dtype, mode="w+", shape=value.shape)
-        copy[...] = value
-        with contextlib.suppress(PermissionError):
-            path.unlink()
-        return copy
+        with tempfile.TemporaryFile(prefix="onnxprune") as file:
+            # Written, not mapped and filled: a full disk is then an error, and no broken memory.
+            file.write(np.ascontiguousarray(value).data)
+            file.flush()
+            return np.memmap(file, dtype=value.dtype, mode="c", shape=value.shape)
 
     def drop(self, value: NDArray[Any] | None) -> None:
         """Let an array go."""
