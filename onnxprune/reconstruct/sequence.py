@@ -30,6 +30,7 @@ from onnxprune.reconstruct.forms import Product
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
+from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
 from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.twin import Twin, build_twin
 
@@ -191,28 +192,41 @@ class _Sequence:
 
     # ---- what readers get, and what they are to make of it ----------------------------------------------------------
 
-    def _measure(self, readers: Sequence[Reader]) -> dict[str, Moments]:
+    def _measure(self, readers: Sequence[Reader]) -> dict[str, Moments | WideMoments]:
         """Run both networks up to here, and gather the moments of this stage's readers."""
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self.work.coupling.unit_of]), self._labels, None))
         alone = self.form == "layer"
         partners = {r.result: self._partner(r) if self.form == "asym" else None for r in readers}
         others = [partner.other for partner in partners.values() if partner is not None]
-        moments = {r.result: Moments(r, self.data.samples, centred=bool(r.bias)) for r in readers}
+        moments = {r.result: self._moments(r) for r in readers}
         products = {r.result: self.work.index.nodes[r.node].output[0] for r in readers}
         before = self.pruned.advance([*(reader.source for reader in readers), *others])
         after = self.original.advance([*products.values(), *(reader.source for reader in readers), *others])
         for now, wanted in zip(before, after, strict=True):
             for reader in readers:
                 own, made = moments[reader.result], wanted[products[reader.result]]
-                if not made.size:
+                # How many rows there are may depend on what is computed: then they are not the same ones.
+                if not made.size or now[reader.source].shape != wanted[reader.source].shape:
                     continue
                 places = own.places(made.shape, self.rng)
                 rows = reader.form.rows((wanted if alone else now)[reader.source], made.shape, places)
-                if self.form == "seq":
-                    own.add(rows, rows @ self._old(reader).astype(np.float32) + self._bias(reader))
-                else:
-                    own.add(rows, self._targets(reader, partners[reader.result], (now, wanted, made), places))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    if self.form == "seq":
+                        targets = rows @ self._old(reader).astype(np.float32) + self._bias(reader)
+                    else:
+                        targets = self._targets(reader, partners[reader.result], (now, wanted, made), places)
+                own.add(rows, targets)
         return moments
+
+    def _moments(self, reader: Reader) -> Moments | WideMoments:
+        if reader.units.shape[1] > WIDEST:
+            return WideMoments(reader, self.data.samples, self._masked_weights(reader))
+        return Moments(reader, self.data.samples, centred=bool(reader.bias))
+
+    def _masked_weights(self, reader: Reader) -> NDArray[np.float64]:
+        """A reader's old weights, zero where a column is gone."""
+        stays = (reader.units < 0) | ~self.gone[reader.units]
+        return np.asarray(self._old(reader) * stays[:, :, None])
 
     @property
     def _labels(self) -> NDArray[np.int64]:
@@ -287,15 +301,16 @@ class _Sequence:
                 found.append(group)
         return found
 
-    def _select(self, group: Group, readers: Sequence[Reader], moments: Mapping[str, Moments]) -> None:
+    def _select(self, group: Group, readers: Sequence[Reader], moments: Mapping[str, Moments | WideMoments]) -> None:
         members = members_of(group, self.units)
         others = self.gone & (members < 0)
         layers: list[Layer] = []
         worth: list[float] = []
         for reader in readers:
-            if not moments[reader.result].usable:
+            own = moments[reader.result]
+            if isinstance(own, WideMoments) or not own.usable:
                 continue
-            made = moments[reader.result].layers(self._old(reader), members, others)
+            made = own.layers(self._old(reader), members, others)
             total = max(sum(layer.energy for layer in made), 1e-30)
             layers += [layer for layer in made if layer.members.size]
             worth += [1.0 / total for layer in made if layer.members.size]
@@ -305,28 +320,32 @@ class _Sequence:
     def _old(self, reader: Reader) -> NDArray[np.float64]:
         return reader.form.matrix(self.work.stored(reader.weight)).astype(np.float64)
 
-    def _solve(self, name: str, reader: Reader, moments: Moments) -> None:
-        none = np.full(self.units, -1, dtype=np.int64)
-        old = self._old(reader)
+    def _solve(self, name: str, reader: Reader, moments: Moments | WideMoments) -> None:
         if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
             return
+        if isinstance(moments, WideMoments):
+            if not np.array_equal(moments.weights, self._masked_weights(reader)):
+                return  # its channels have been picked anew since it was measured
+            found = moments.solve()
+        else:
+            found = self._solved(reader, moments)
+        weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
+        bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
+        self.result.solved[name] = Solved(reader, weight, bias, found.missed, found.missed_before)
+        self._write(reader.weight, weight)
+        if bias is not None:
+            self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
+
+    def _solved(self, reader: Reader, moments: Moments) -> Corrected:
+        none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
         layers = moments.layers(old, none, self.gone)
-        stays = (reader.units < 0) | ~self.gone[reader.units]
-        plain = old * stays[:, :, None]
         new = np.stack([layer.solve(none[:0]) for layer in layers])
         total = max(sum(layer.energy for layer in layers), 1e-30)
         missed = [sum(layer.loss(w) for layer, w in zip(layers, each, strict=True)) / total for each in (new, plain)]
         if not missed[0] <= missed[1]:
             new, missed = plain, [missed[1], missed[1]]
-        bias = None
-        if reader.bias:
-            inner, outer = moments.means
-            bias = (outer - np.einsum("gn,gnk->gk", inner, new)).reshape(-1).astype(np.float32)
-        weight = reader.form.weight(new.astype(np.float32))
-        self.result.solved[name] = Solved(reader, weight, bias, *missed)
-        self._write(reader.weight, np.ascontiguousarray(weight))
-        if bias is not None:
-            self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
+        inner, outer = moments.means
+        return Corrected(new, outer - np.einsum("gn,gnk->gk", inner, new), *missed)
 
     def _write(self, name: str, value: NDArray[np.float32]) -> None:
         self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
