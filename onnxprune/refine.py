@@ -36,9 +36,6 @@ _log = logging.getLogger(__name__)
 LARGEST = 1.5e9
 """Bytes of weights up to which a network is refined: it is held in memory, in float32, three times."""
 
-_WIDEST = 6144
-"""Columns up to which a reader is solved anew: its moments are a matrix of that order."""
-
 _SAMPLES = 1024
 _MACS, _BYTES, _FEWEST, _MOST = 6e11, 1 << 28, 64, 2048
 """What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
@@ -77,7 +74,7 @@ class Refiner:
         index = Index(model.proto)
         give_biases(model.proto, index, infer_shapes(index, model.skeleton(), self.options.input_shapes))
         own = analyse(Model(_plain(model)), self.options)
-        readers = [r for r in find_readers(own.index, own.shapes, own.coupling) if r.units.shape[1] <= _WIDEST]
+        readers = find_readers(own.index, own.shapes, own.coupling)
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
     def evidence(self) -> Gathered:
@@ -249,5 +246,11 @@ def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> No
             values[solved.reader.bias] = solved.bias
         for name, value in values.items():
             tensor = stored[name]
-            cast = value.reshape(tuple(tensor.dims)).astype(model.array(tensor).dtype)
+            cast = _cast(value.reshape(tuple(tensor.dims)), model.array(tensor).dtype)
             model.replace(tensor, cast.shape, partial(np.asarray, cast))
+
+
+def _cast(value: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert; what is finite stays so."""
+    largest = float(np.finfo(np.float16).max)
+    return (np.clip(value, -largest, largest) if dtype == np.float16 else value).astype(dtype)

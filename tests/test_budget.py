@@ -283,9 +283,7 @@ def test_more_wanted_takes_no_channel_back() -> None:
     rng = np.random.default_rng(4)
     sizes = [30, 20, 25]
     given = [losing(size, rng, convex=False) for size in sizes]
-    counts = [
-        allocate(channels(sizes), given, gone / 75, allocation="error").counts for gone in range(1, 73)
-    ]
+    counts = [allocate(channels(sizes), given, gone / 75, allocation="error").counts for gone in range(1, 73)]
     assert all((later <= earlier).all() for earlier, later in pairwise(counts))
 
 

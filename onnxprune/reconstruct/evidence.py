@@ -20,6 +20,7 @@ from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
 from onnxprune.reconstruct.partners import Partner, partner_of
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.trial import Changed, Trial
+from onnxprune.reconstruct.wide import WIDEST
 
 __all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "Gathered", "gather", "members_of", "readers_of", "trial_of"]
 
@@ -68,10 +69,15 @@ NOTHING = Evidence((), ())
 
 
 def readers_of(coupling: Coupling, readers: Sequence[Reader]) -> dict[str, list[Reader]]:
-    """Sort readers by the names of the groups that they read; a reader of several is in several lists."""
+    """Sort readers by the names of the groups that they read; a reader of several is in several lists.
+
+    Those that are too wide for a matrix of their order are in none.
+    """
     owner: dict[int, str] = {int(unit): group.name for group in coupling.groups for unit in group.units}
     found: dict[str, list[Reader]] = defaultdict(list)
     for reader in readers:
+        if reader.units.shape[1] > WIDEST:
+            continue
         names = dict.fromkeys(owner[unit] for unit in map(int, np.unique(reader.units)) if unit in owner)
         for name in names:
             found[name].append(reader)
@@ -159,7 +165,7 @@ def _solved(parts: Sequence[tuple[Reader, Moments, list[Layer]]], kept: NDArray[
         solved = np.stack([layer.solve(kept) for layer in layers])
         changed[reader.weight] = reader.form.weight(solved)
         if reader.bias:
-            changed[reader.bias] = moments.bias(solved)
+            changed[reader.bias] = moments.biases(solved).reshape(-1)
     return changed
 
 

@@ -15,16 +15,24 @@ from numpy.typing import NDArray
 from onnxprune.coreset.layer import Layer
 from onnxprune.reconstruct.readers import Reader
 
-__all__ = ["RIDGE", "ROWS", "TO_CHOOSE", "Moments"]
+__all__ = ["FEWEST", "RIDGE", "ROWS", "TO_CHOOSE", "Moments", "drawn"]
 
 Floats = NDArray[np.float64]
 RIDGE = 1e-3
 """Of the mean diagonal of the gram."""
-ROWS, TO_CHOOSE, _FEWEST = 16, 4, 6144
+ROWS, TO_CHOOSE, FEWEST = 16, 4, 6144
 """Rows per column that weights are solved on, and that channels are chosen on; and rows at least."""
 _ROW_BYTES = 1 << 30
 # Below any variance that float32 can show, and far enough above the smallest float64 to be squared and divided.
 _LEAST_RIDGE = 1e-100
+
+
+def drawn(reader: Reader, shape: Sequence[int], wanted: int, rng: np.random.Generator) -> NDArray[np.int64] | None:
+    """Draw so many positions of a reader's output of some shape, or as many as memory allows; None for all."""
+    positions = reader.form.positions(shape)
+    affordable = _ROW_BYTES // (4 * reader.units.size * max(shape[0], 1))
+    wanted = max(min(wanted, affordable), 1)
+    return None if positions <= wanted else np.sort(rng.choice(positions, wanted, replace=False))
 
 
 class Moments:
@@ -43,7 +51,7 @@ class Moments:
 
     def __init__(self, reader: Reader, samples: int, *, centred: bool, rows: int = ROWS) -> None:
         self.reader, self.centred = reader, centred
-        self.wanted = -(-max(rows * reader.units.shape[1], _FEWEST) // max(samples, 1))
+        self.wanted = -(-max(rows * reader.units.shape[1], FEWEST) // max(samples, 1))
         self.count = 0
         products, columns = reader.units.shape
         self.gram = np.zeros((products, columns, columns))
@@ -54,12 +62,7 @@ class Moments:
 
     def places(self, shape: Sequence[int], rng: np.random.Generator) -> NDArray[np.int64] | None:
         """Draw the output positions of a batch to look at; None for all."""
-        positions = self.reader.form.positions(shape)
-        affordable = _ROW_BYTES // (4 * self.reader.units.size * max(shape[0], 1))
-        wanted = max(min(self.wanted, affordable), 1)
-        if positions <= wanted:
-            return None
-        return np.sort(rng.choice(positions, wanted, replace=False))
+        return drawn(self.reader, shape, self.wanted, rng)
 
     def add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         """Add rows (g, R, n) and what the reader is to make of them (g, R, k); infinities come out as not usable."""
@@ -96,11 +99,11 @@ class Moments:
         inner, outer = ((start + total / self.count * self.centred)[:, 0] for start, total in pairs)
         return inner, outer
 
-    def bias(self, weights: Floats) -> NDArray[np.float32]:
-        """Bias (outputs,) that makes means right with some weights (g, n, k)."""
+    def biases(self, weights: Floats) -> Floats:
+        """Biases (g, k) that make means right with some weights (g, n, k)."""
         inner, outer = self.means
         found: Floats = outer - np.einsum("gn,gnk->gk", inner, weights)
-        return found.reshape(-1).astype(np.float32)
+        return found
 
     def layers(self, weights: Floats, members: NDArray[np.int64], gone: NDArray[np.bool_]) -> list[Layer]:
         """See the reader as layers, one per product.

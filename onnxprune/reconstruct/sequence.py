@@ -30,6 +30,7 @@ from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import Partner, partner_of
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
+from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
 from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.twin import Twin, build_twin
 
@@ -117,6 +118,10 @@ def reconstruct(
     return _Sequence(work, kept, selects, data, form).run(advance)
 
 
+Measured = dict[str, Moments | WideMoments]
+"""Moments of readers by their results."""
+
+
 class _Sequence:
     def __init__(
         self,
@@ -172,16 +177,17 @@ class _Sequence:
             for group in groups:
                 self._select(group, readers, plain)
             for name, reader in zip(names, readers, strict=True):
-                if moments[reader.result].usable:
-                    self._solve(name, reader, moments[reader.result])
-                else:
+                if not moments[reader.result].usable:
                     _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
+                    self._write(reader.weight, reader.form.weight(self._masked_weights(reader).astype(np.float32)))
+                else:
+                    self._solve(name, reader, moments[reader.result])
             advance()
         return self.result
 
     # ---- what readers get, and what they are to make of it ----------------------------------------------------------
 
-    def _measure(self, readers: Sequence[Reader], *, choosing: bool) -> tuple[dict[str, Moments], dict[str, Moments]]:
+    def _measure(self, readers: Sequence[Reader], *, choosing: bool) -> tuple[Measured, Measured]:
         """Run both networks up to here, and gather moments of this stage's readers: to solve with, and to choose by.
 
         Channels are chosen by what they are worth to the reader's own result; what is lacking elsewhere is no matter.
@@ -199,19 +205,29 @@ class _Sequence:
         for now, wanted in zip(before, after, strict=True):
             for reader in readers:
                 own, made = moments[reader.result], wanted[products[reader.result]]
-                if not made.size:
+                # How many rows there are may depend on what is computed: then they are not the same ones.
+                if not made.size or now[reader.source].shape != wanted[reader.source].shape:
                     continue
                 places = own.places(made.shape, self.rng)
                 source = (wanted if self.form == "layer" else now)[reader.source]
                 rows = reader.form.rows(source, made.shape, places)
-                targets = self._targets(reader, rows, made, places)
-                own.add(rows, targets + self._lacking(reader, partners[reader.result], (now, wanted, made), places))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    targets = self._targets(reader, rows, made, places)
+                    lacking = self._lacking(reader, partners[reader.result], (now, wanted, made), places)
+                    own.add(rows, targets + lacking)
                 if reader.result in apart:
                     plain[reader.result].add(rows, targets)
         return moments, plain
 
-    def _moments(self, reader: Reader) -> Moments:
+    def _moments(self, reader: Reader) -> Moments | WideMoments:
+        if reader.units.shape[1] > WIDEST:
+            return WideMoments(reader, self.data.samples, self._masked_weights(reader))
         return Moments(reader, self.data.samples, centred=bool(reader.bias))
+
+    def _masked_weights(self, reader: Reader) -> NDArray[np.float64]:
+        """A reader's old weights, zero where a column is gone."""
+        stays = (reader.units < 0) | ~self.gone[reader.units]
+        return np.asarray(self._old(reader) * stays[:, :, None])
 
     @property
     def _labels(self) -> NDArray[np.int64]:
@@ -261,7 +277,7 @@ class _Sequence:
     def _to_select(self, readers: Sequence[Reader]) -> list[Group]:
         """Groups that may be picked anew here: thinned, and read by readers of this stage only."""
         coupling = self.work.coupling
-        here = {reader.node for reader in readers}
+        here = {reader.node for reader in readers if reader.units.shape[1] <= WIDEST}
         found = []
         for name in readers_of(coupling, readers):
             group = coupling.group_of[name]
@@ -272,15 +288,16 @@ class _Sequence:
                 found.append(group)
         return found
 
-    def _select(self, group: Group, readers: Sequence[Reader], moments: Mapping[str, Moments]) -> None:
+    def _select(self, group: Group, readers: Sequence[Reader], moments: Mapping[str, Moments | WideMoments]) -> None:
         members = members_of(group, self.units)
         others = self.gone & (members < 0)
         layers: list[Layer] = []
         worth: list[float] = []
         for reader in readers:
-            if not moments[reader.result].usable:
+            own = moments[reader.result]
+            if isinstance(own, WideMoments) or not own.usable:
                 continue
-            made = moments[reader.result].layers(self._old(reader), members, others)
+            made = own.layers(self._old(reader), members, others)
             total = max(sum(layer.energy for layer in made), 1e-30)
             layers += [layer for layer in made if layer.members.size]
             worth += [1.0 / total for layer in made if layer.members.size]
@@ -290,27 +307,26 @@ class _Sequence:
     def _old(self, reader: Reader) -> NDArray[np.float64]:
         return reader.form.matrix(self.work.stored(reader.weight)).astype(np.float64)
 
-    def _solve(self, name: str, reader: Reader, moments: Moments) -> None:
-        none = np.full(self.units, -1, dtype=np.int64)
-        old = self._old(reader)
+    def _solve(self, name: str, reader: Reader, moments: Moments | WideMoments) -> None:
         if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
             return
+        found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
+        weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
+        bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
+        self.result.solved[name] = Solved(reader, weight, bias, found.missed, found.missed_before)
+        self._write(reader.weight, weight)
+        if bias is not None:
+            self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
+
+    def _solved(self, reader: Reader, moments: Moments) -> Corrected:
+        none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
         layers = moments.layers(old, none, self.gone)
-        stays = (reader.units < 0) | ~self.gone[reader.units]
-        plain = old * stays[:, :, None]
         new = np.stack([layer.solve(none[:0]) for layer in layers])
         total = max(sum(layer.energy for layer in layers), 1e-30)
         missed = [sum(layer.loss(w) for layer, w in zip(layers, each, strict=True)) / total for each in (new, plain)]
         if not missed[0] <= missed[1]:
             new, missed = plain, [missed[1], missed[1]]
-        bias = None
-        if reader.bias:
-            bias = moments.bias(new)
-        weight = reader.form.weight(new.astype(np.float32))
-        self.result.solved[name] = Solved(reader, weight, bias, *missed)
-        self._write(reader.weight, np.ascontiguousarray(weight))
-        if bias is not None:
-            self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
+        return Corrected(new, moments.biases(new), *missed)
 
     def _write(self, name: str, value: NDArray[np.float32]) -> None:
         self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))

@@ -124,7 +124,8 @@ class Stages:
         section = self._sections[self._place]
         self._place += 1
         first = {**self.shared, **self._values[0]}
-        incoming = [_described(name, first[name]) for name in section.reads]
+        # What is not there, as an input that is a list, onnxruntime names.
+        incoming = [_described(name, first[name]) for name in section.reads if name in first]
         part = self._sections.proto(section, incoming)
         made = {name for node in part.graph.node for name in node.output}
         declared = {value.name for value in part.graph.output}
