@@ -284,7 +284,7 @@ class _Sequence:
             own = np.zeros(self.units, dtype=bool)
             own[group.units] = True
             alone = all(r.node in here for r in coupling.trace.reads if own[coupling.unit_of[r.array]].any())
-            if alone and name in self.selects and len(self.result.kept[name]) < group.size:
+            if alone and name in self.selects and name in self.result.kept:
                 found.append(group)
         return found
 
