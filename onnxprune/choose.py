@@ -1,6 +1,5 @@
 """How many and which channels of each group stay: methods rank them, the budget counts them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +18,8 @@ from onnxprune.methods import METHODS, Choice, Sample
 from onnxprune.ops.labels import Purpose
 from onnxprune.options import Options
 from onnxprune.progress import Progress
-from onnxprune.reconstruct.evidence import NOTHING, Evidence
+from onnxprune.reconstruct.evidence import NOTHING, Gathered
+from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.rewrite import GroupPlan, Plan
 
 __all__ = ["Ranked", "channel_reader", "check_replay", "choose", "floors", "rank", "require_groups"]
@@ -28,6 +28,8 @@ _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 # A sampled method keeps about as many channels as wanted; the wish is corrected so often, until the share fits.
 _ATTEMPTS, _CLOSE = 12, 0.002
 _POINT = 0.01
+# Share of the error of the whole that thinning a group causes at least: less is noise.
+_LEAST = 1e-3
 _OF = {"params": "of the parameters", "macs": "of the MACs", "channels": "of the prunable channels"}
 
 
@@ -50,9 +52,7 @@ class Ranked:
     losses: list[NDArray[np.float64] | None] = field(default_factory=list)
 
 
-def rank(
-    analysis: Analysis, options: Options, progress: Progress, evidence: Iterable[tuple[str, Evidence]] | None = None
-) -> Ranked:
+def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gathered | None = None) -> Ranked:
     """Let the method rank the channels of every group.
 
     Parameters
@@ -61,8 +61,8 @@ def rank(
     options : Options
     progress : Progress
         Advanced once per group.
-    evidence : iterable of (str, Evidence), optional
-        What data says of every group, in their order.
+    evidence : Gathered, optional
+        What data says of every group.
 
     Returns
     -------
@@ -80,15 +80,48 @@ def rank(
     radii = Radii(analysis.coupling, analysis.index, reader.read, options.input_bound)
     ranked = Ranked()
     groups = analysis.coupling.groups
-    told = ((group.name, NOTHING) for group in groups) if evidence is None else evidence
-    for number, (group, (name, known)) in enumerate(zip(groups, told, strict=True)):
-        assert name == group.name, "evidence is of the groups in their order"
+    told = (NOTHING for _ in groups) if evidence is None else evidence.groups
+    usual, thinned = _usual(analysis, options), list[Changed]()
+    for number, (group, known) in enumerate(zip(groups, told, strict=True)):
         channels = replace(reader.channels(group), beta=radii.of(group) or 1.0, layers=known.layers, worth=known.worth)
         choice = method(channels, np.random.default_rng([options.seed, number]))
         ranked.choices.append(choice)
-        ranked.losses.append(losses(known.layers, known.worth, choice.order) if known.layers else None)
+        lost = losses(known.layers, known.worth, choice.order) if known.layers else None
+        ranked.losses.append(None if lost is None else lost - lost[-1])
+        thinned.append({} if known.solved is None else known.solved(choice.order[: usual[number]]))
         progress.advance()
+    if evidence is not None and evidence.trial is not None:
+        _scaled(ranked, usual, thinned, evidence.trial)
     return ranked
+
+
+def _usual(analysis: Analysis, options: Options) -> NDArray[np.int64]:
+    """Channels that groups keep where the ratio is spread evenly; (g,)."""
+    items = [
+        Item(group.size, group.step, np.ones(group.size), floor_of(group.size, group.step, 1.0))
+        for group in analysis.coupling.groups
+    ]
+    return allocate(analysis.costs[options.measure], items, options.ratio or 0.5, allocation="uniform").counts
+
+
+def _scaled(ranked: Ranked, usual: NDArray[np.int64], thinned: list[Changed], trial: Trial) -> None:
+    """Bring the losses of all groups, in place, to what they mean for the outputs.
+
+    With every group thinned evenly, the outputs' error falls by so much when one group is whole again: that is what
+    thinning it so far costs, among others that are thinned. Errors of several layers do not add up as if each were the
+    only one: a layer with few channels has none to average the errors of those before it.
+    """
+    together: Changed = {name: value for changed in thinned for name, value in changed.items()}
+    shared = len(together) < sum(len(changed) for changed in thinned)
+    if shared or not together:
+        return
+    error = trial.error(together)
+    for number, (lost, changed) in enumerate(zip(ranked.losses, thinned, strict=True)):
+        if lost is None or not changed or lost[usual[number]] <= 0:
+            continue
+        rest = {name: value for name, value in together.items() if name not in changed}
+        falls = max(error - trial.error(rest), _LEAST * error)
+        ranked.losses[number] = lost * falls / lost[usual[number]]
 
 
 def check_replay(analysis: Analysis, plan: Plan) -> None:

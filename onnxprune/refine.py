@@ -24,7 +24,7 @@ from onnxprune.graph.tensors import count, holders, payload_bytes
 from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
 from onnxprune.prepare.precision import OTHER_FLOATS, has_other_floats, widen
-from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, gather
+from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
 from onnxprune.shapes.infer import infer_shapes
@@ -77,24 +77,33 @@ class Refiner:
         readers = find_readers(own.index, own.shapes, own.coupling)
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
-    def evidence(self) -> Iterator[tuple[str, Evidence]]:
-        """Yield what the data says of each group, in the groups' order.
+    def evidence(self) -> Gathered:
+        """What the data says of each group, in the groups' order."""
+        work = self.work
+        try:
+            trial = trial_of(work.proto, self.data, len(work.coupling.groups))
+        except ModelError as error:
+            self._excuse(error, "layers' losses are not weighed against each other")
+            trial = None
+        return Gathered(self._each(), trial)
+
+    def _each(self) -> Iterator[Evidence]:
+        """Evidence of each group.
 
         Raises
         ------
         ModelError
             If the network does not run on data that was given.
         """
-        work = self.work
+        work, told = self.work, 0
         weights = {reader.weight: work.stored(reader.weight) for reader in work.readers}
-        names = iter([group.name for group in work.coupling.groups])
         try:
-            for group, evidence in gather(work.proto, work.coupling, work.readers, weights, self.data):
-                next(names)
-                yield group.name, evidence
+            for evidence in gather(work.proto, work.coupling, work.readers, weights, self.data):
+                told += 1
+                yield evidence
         except ModelError as error:
             self._excuse(error, "channels are chosen by their weights alone")
-        yield from ((name, NOTHING) for name in names)
+        yield from [NOTHING] * (len(work.coupling.groups) - told)
 
     def _excuse(self, error: ModelError, instead: str) -> None:
         """Say what is done instead of what failed on inputs that were made up; on others it is an error."""

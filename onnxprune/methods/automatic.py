@@ -1,17 +1,25 @@
 """Knows the default: take away, again and again, the channel that the readers, solved anew, miss least.
 
 Taking away from all channels (block-wise optimal brain surgeon) does better than adding to none where more than a few
-stay. Where data says nothing of a group, `coreset` orders it.
+stay. Where the readers are reached, exchanges follow. Where data says nothing of a group, `coreset` orders it.
 """
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
 
-from onnxprune.coreset.selection import backward
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.coreset.layer import Layer
+from onnxprune.coreset.selection import backward, exchanged
 from onnxprune.methods.interface import Channels, Choice
 from onnxprune.methods.recipe import Recipe
 from onnxprune.methods.submodular import by_rank, without_data
 
 __all__ = ["RECIPES", "auto"]
+
+# Exchanges at most, and columns of a layer up to which they are worth their time.
+_ROUNDS, _WIDE = 32, 1152
 
 
 def auto(channels: Channels, rng: np.random.Generator) -> Choice:
@@ -31,7 +39,19 @@ def auto(channels: Channels, rng: np.random.Generator) -> Choice:
     if not channels.layers:
         return without_data(channels, rng)
     order = backward(channels.layers, channels.worth, channels.count)
-    return Choice(order, by_rank(order))
+    choice = Choice(order, by_rank(order))
+    return choice if channels.rows is not None else replace(choice, select=_Exchange(channels.count))
+
+
+class _Exchange:
+    """Improves what was picked on the original by exchanges, on what the pruned prefix of the network gives."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, layers: Sequence[Layer], weights: Sequence[float], kept: NDArray[np.int64]) -> NDArray[np.int64]:
+        wide = max(len(layer.gram) for layer in layers) > _WIDE
+        return kept if wide else exchanged(layers, weights, kept, self.count, rounds=_ROUNDS)
 
 
 RECIPES: tuple[Recipe, ...] = (

@@ -16,8 +16,8 @@ from onnxprune.coreset.norms import Reals
 
 __all__ = ["Channels", "Choice", "Guarantee", "Method", "Sample", "Select"]
 
-Select = Callable[[Sequence[Layer], Sequence[float], int], NDArray[np.int64]]
-"""Picks so many channels, ascending, from the layers that read them and what a unit of each one's loss is worth."""
+Select = Callable[[Sequence[Layer], Sequence[float], NDArray[np.int64]], NDArray[np.int64]]
+"""Picks as many channels as are kept so far, ascending, by layers that read them and what each one's loss is worth."""
 
 
 @dataclass(frozen=True)

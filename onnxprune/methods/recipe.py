@@ -30,10 +30,8 @@ class Recipe:
         Whether it looks at `Channels.layers`.
     weighs : bool
         Whether it brings factors for the readers' weights, so that they are not to be solved anew.
-    sequence : {"asym", "own", "seq", "layer"}
-        How readers are solved anew after it: towards what the original makes, on what the pruned prefix gives, making
-        up for what a sum lacks by then; likewise, each by itself, as suits channels that were picked for what they
-        make up for; towards what the old weights make of that prefix; or on the original's activations alone.
+    sequence : {"repair", "asym", "seq", "layer"}
+        How readers are solved anew after it; see `reconstruct.sequence`.
     at_rank : callable or None
         Gives the recipe proper for a rank that points are reduced to (`--rank`); None where there is no such thing.
     """
@@ -44,7 +42,7 @@ class Recipe:
     random_order: bool = False
     needs_data: bool = False
     weighs: bool = False
-    sequence: str = "asym"
+    sequence: str = "repair"
     at_rank: Callable[[int], Method] | None = None
 
     def __call__(self, channels: Channels, rng: np.random.Generator) -> Choice:

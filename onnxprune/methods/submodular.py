@@ -92,8 +92,8 @@ class _Greedy:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def __call__(self, layers: Sequence[Layer], weights: Sequence[float], kept: int) -> NDArray[np.int64]:
-        return exchanged(layers, weights, forward(layers, weights, self.count)[:kept], self.count)
+    def __call__(self, layers: Sequence[Layer], weights: Sequence[float], kept: NDArray[np.int64]) -> NDArray[np.int64]:
+        return exchanged(layers, weights, forward(layers, weights, self.count)[: kept.size], self.count)
 
 
 RECIPES: tuple[Recipe, ...] = (
@@ -102,7 +102,7 @@ RECIPES: tuple[Recipe, ...] = (
         "greedy by what readers, solved anew on data, can make up for; AsymInChange (El Halabi et al. 2022)",
         submodular,
         needs_data=True,
-        sequence="own",
+        sequence="asym",
     ),
     Recipe(
         "submodular-seq",

@@ -1,26 +1,34 @@
 """What the original network says of its channels: layers of moments for every group, gathered in a few passes."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
+from onnx.numpy_helper import to_array
 
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
+from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
+from onnxprune.reconstruct.partners import Partner, partner_of
 from onnxprune.reconstruct.readers import Reader
+from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.reconstruct.wide import WIDEST
 
-__all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "gather", "members_of", "readers_of"]
+__all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "Gathered", "gather", "members_of", "readers_of", "trial_of"]
 
 MEMORY = 1.5e9
 """Bytes that the moments of one pass may have together."""
+
+_TRIED = 2e10
+"""Bytes of weights that are handed to onnxruntime to try single groups, all together."""
 
 _ENOUGH = 512
 """Samples that channels are chosen on: a ranking needs fewer than weights do."""
@@ -38,10 +46,23 @@ class Data:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Layers that read a group, and what a unit of the loss of each is worth: one over its targets' variance."""
+    """Layers that read a group, and what a unit of the loss of each is worth.
+
+    That is one over its targets' variance, times the share of a residual stream's variance that they bring to it.
+    `solved` gives the weights and biases that the readers have where some of the group's channels stay.
+    """
 
     layers: tuple[Layer, ...]
     worth: tuple[float, ...]
+    solved: Callable[[NDArray[np.int64]], Changed] | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the original says of all groups, each in its turn, and what to try changed weights with, if anything."""
+
+    groups: Iterator[Evidence]
+    trial: Trial | None = None
 
 
 NOTHING = Evidence((), ())
@@ -96,7 +117,7 @@ def gather(
     readers: Sequence[Reader],
     weights: Mapping[str, NDArray[Any]],
     data: Data,
-) -> Iterator[tuple[Group, Evidence]]:
+) -> Iterator[Evidence]:
     """Gather what is known of every group.
 
     Parameters
@@ -111,32 +132,73 @@ def gather(
 
     Yields
     ------
-    Group
     Evidence
-        Without layers where no reader of the group is a product by a stored matrix.
+        Of each group in their order; without layers where no reader of the group is a product by a stored matrix.
     """
     found = readers_of(coupling, readers)
+    index = Index(proto)
+    partners = {r.result: partner_of(r, index, lambda name: to_array(index.weights[name])) for r in readers}
     units = int(coupling.unit_of.max(initial=-1)) + 1
     for groups in _passes(coupling.groups, found):
         wanted = {reader.result: reader for group in groups for reader in found.get(group.name, ())}
-        moments = _measured(proto, list(wanted.values()), data) if wanted else {}
+        moments, shares = _measured(proto, list(wanted.values()), partners, data) if wanted else ({}, {})
         for group in groups:
             members, nothing = members_of(group, units), np.zeros(units, dtype=bool)
             layers, worth = [], []
+            parts: list[tuple[Reader, Moments, list[Layer]]] = []
             for reader in found.get(group.name, ()):
                 if not moments[reader.result].usable:
                     continue
                 own = reader.form.matrix(weights[reader.weight]).astype(np.float64)
                 made = moments[reader.result].layers(own, members, nothing)
+                parts.append((reader, moments[reader.result], made))
                 total = sum(layer.energy for layer in made)
                 layers += [layer for layer in made if layer.members.size]
-                worth += [1.0 / max(total, 1e-30) for layer in made if layer.members.size]
-            yield group, Evidence(tuple(layers), tuple(worth))
+                worth += [shares[reader.result] / max(total, 1e-30) for layer in made if layer.members.size]
+            yield Evidence(tuple(layers), tuple(worth), partial(_solved, parts) if layers else None)
 
 
-def _measured(proto: ModelProto, readers: Sequence[Reader], data: Data) -> dict[str, Moments]:
-    """Moments of some readers in the original network."""
+def _solved(parts: Sequence[tuple[Reader, Moments, list[Layer]]], kept: NDArray[np.int64]) -> Changed:
+    """New weights and biases of a group's readers where some of its channels stay."""
+    changed: Changed = {}
+    for reader, moments, layers in parts:
+        solved = np.stack([layer.solve(kept) for layer in layers])
+        changed[reader.weight] = reader.form.weight(solved)
+        if reader.bias:
+            changed[reader.bias] = moments.bias(solved)
+    return changed
+
+
+def trial_of(proto: ModelProto, data: Data, groups: int) -> Trial | None:
+    """What single groups of so many are tried with; None where that would take long."""
+    return Trial(proto, data.batches[0], data.providers) if proto.ByteSize() * groups <= _TRIED else None
+
+
+class _Variance:
+    """Variance of a tensor over some rows, summed over its columns."""
+
+    def __init__(self) -> None:
+        self.count, self.sums, self.squares = 0, np.zeros(1), 0.0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Add rows (g, R, k)."""
+        self.count += rows.shape[1]
+        self.sums = self.sums + rows.sum(axis=1, dtype=np.float64)
+        self.squares += float(np.square(rows, dtype=np.float64).sum())
+
+    @property
+    def value(self) -> float:
+        return self.squares / self.count - float(np.square(self.sums / self.count).sum())
+
+
+def _measured(
+    proto: ModelProto, readers: Sequence[Reader], partners: Mapping[str, Partner | None], data: Data
+) -> tuple[dict[str, Moments], dict[str, float]]:
+    """Moments of some readers in the original network, and the share of the variance of a sum that each brings."""
+    added = {r.result: partner for r in readers if (partner := partners[r.result]) is not None}
     names = dict.fromkeys(name for reader in readers for name in (reader.source, reader.result))
+    names |= dict.fromkeys(name for partner in added.values() for name in (partner.branch, partner.total))
+    variances = {name: (_Variance(), _Variance()) for name in added}
     opened = ModelProto()
     opened.CopyFrom(proto)
     del opened.graph.output[:]
@@ -155,4 +217,14 @@ def _measured(proto: ModelProto, readers: Sequence[Reader], data: Data) -> dict[
                 continue
             places = own.places(result.shape, rng)
             own.add(reader.form.rows(values[reader.source], result.shape, places), reader.form.targets(result, places))
-    return moments
+            if (partner := added.get(reader.result)) is not None:
+                for variance, name in zip(variances[reader.result], (partner.branch, partner.total), strict=True):
+                    variance.add(reader.form.targets(values[name], places))
+    return moments, {reader.result: _share(variances.get(reader.result)) for reader in readers}
+
+
+def _share(variances: tuple[_Variance, _Variance] | None) -> float:
+    """Share of the variance of a sum that a part of it has, one at most; one of what is not added to anything."""
+    if variances is None or variances[1].value <= 0:
+        return 1.0
+    return min(variances[0].value / variances[1].value, 1.0)

@@ -99,6 +99,12 @@ class Moments:
         inner, outer = ((start + total / self.count * self.centred)[:, 0] for start, total in pairs)
         return inner, outer
 
+    def bias(self, weights: Floats) -> NDArray[np.float32]:
+        """Bias (outputs,) that makes means right with some weights (g, n, k)."""
+        inner, outer = self.means
+        found: Floats = outer - np.einsum("gn,gnk->gk", inner, weights)
+        return found.reshape(-1).astype(np.float32)
+
     def layers(self, weights: Floats, members: NDArray[np.int64], gone: NDArray[np.bool_]) -> list[Layer]:
         """See the reader as layers, one per product.
 

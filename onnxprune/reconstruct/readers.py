@@ -36,6 +36,8 @@ class Reader:
         Unit of each column of each product, −1 where it has none.
     width : int
         Outputs k of each product.
+    is_deep : bool
+        Whether its result has its outputs along the last of three axes or more.
     """
 
     node: int
@@ -47,6 +49,7 @@ class Reader:
     form: Form
     units: NDArray[np.int64]
     width: int
+    is_deep: bool = False
 
 
 def _linear(index: Index, shapes: Shapes) -> Iterator[tuple[int, NodeProto, Form]]:
@@ -178,7 +181,8 @@ def find_readers(index: Index, shapes: Shapes, coupling: Coupling) -> list[Reade
         if units is not None:
             columns = np.repeat(units.reshape(form.groups, -1), form.offsets, axis=1)
             names = node_site(node), node.input[0], node.input[1], *found
-            readers.append(Reader(number, *names, form, columns, _width(node, shapes) // form.groups))
+            deep = not node.op_type.startswith("Conv") and len(labels.shape) > 2
+            readers.append(Reader(number, *names, form, columns, _width(node, shapes) // form.groups, deep))
     return readers
 
 

@@ -22,12 +22,12 @@ from onnx import ModelProto, numpy_helper
 
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
-from onnxprune.graph.index import Index, attributes
+from onnxprune.graph.index import Index
 from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
-from onnxprune.reconstruct.forms import Product
 from onnxprune.reconstruct.moments import Moments
+from onnxprune.reconstruct.partners import Partner, partner_of
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
@@ -37,9 +37,6 @@ from onnxprune.validate.twin import Twin, build_twin
 __all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
 
 _log = logging.getLogger(__name__)
-
-_FOLLOWED = 4
-_SMALL_SCALE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def reconstruct(
     kept: Mapping[str, NDArray[np.int64]],
     selects: Mapping[str, Select],
     data: Data,
-    form: str = "asym",
+    form: str = "repair",
     advance: Callable[[], None] = lambda: None,
 ) -> Reconstruction:
     """Solve every reader that lies behind a thinned group anew.
@@ -102,10 +99,10 @@ def reconstruct(
     selects : mapping of str to callable
         Groups whose channels may be picked anew when their readers are reached, as many as before.
     data : Data
-    form : {"asym", "own", "seq", "layer"}
-        Whether readers are solved towards what the original makes, on what the pruned prefix gives, so that sums come
-        out right, or each result by itself; towards what the old weights make of that prefix; or on the original's
-        activations alone, those only that lose columns.
+    form : {"repair", "asym", "seq", "layer"}
+        What readers are solved towards, on what the pruned prefix gives: what the original makes and what is lacking
+        elsewhere, the first alone, or what the old weights make of it; or on the original's activations alone, those
+        readers only that lose columns.
     advance : callable
         Called after every stage.
 
@@ -121,12 +118,7 @@ def reconstruct(
     return _Sequence(work, kept, selects, data, form).run(advance)
 
 
-@dataclass(frozen=True)
-class _Partner:
-    """What a reader's result is added to, and the scale that it is multiplied by on the way."""
-
-    other: str
-    scale: NDArray[np.float64]
+_Found = dict[str, Moments | WideMoments]
 
 
 class _Sequence:
@@ -179,29 +171,36 @@ class _Sequence:
         """Go through all stages."""
         for names in self.order.readers:
             readers = [self.readers[name] for name in names]
-            moments = self._measure(readers)
-            for group in self._to_select(readers):
-                self._select(group, readers, moments)
+            groups = self._to_select(readers)
+            moments, plain = self._measure(readers, choosing=bool(groups))
+            for group in groups:
+                self._select(group, readers, plain)
             for name, reader in zip(names, readers, strict=True):
                 if moments[reader.result].usable:
                     self._solve(name, reader, moments[reader.result])
                 else:
                     _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
+                    self._leave(reader)
             advance()
         return self.result
 
     # ---- what readers get, and what they are to make of it ----------------------------------------------------------
 
-    def _measure(self, readers: Sequence[Reader]) -> dict[str, Moments | WideMoments]:
-        """Run both networks up to here, and gather the moments of this stage's readers."""
-        self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self.work.coupling.unit_of]), self._labels, None))
-        alone = self.form == "layer"
-        partners = {r.result: self._partner(r) if self.form == "asym" else None for r in readers}
+    def _measure(self, readers: Sequence[Reader], *, choosing: bool) -> tuple[_Found, _Found]:
+        """Run both networks up to here, and gather moments of this stage's readers: to solve with, and to choose by.
+
+        Channels are chosen by what they are worth to the reader's own result; what is lacking elsewhere is no matter.
+        """
+        self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self._labels]), self._labels, None))
+        partners = {r.result: self._partner(r) if self.form == "repair" else None for r in readers}
         others = [partner.other for partner in partners.values() if partner is not None]
         moments = {r.result: self._moments(r) for r in readers}
+        apart = {r.result for r in readers if choosing and partners[r.result] is not None}
+        plain = {r.result: self._moments(r) if r.result in apart else moments[r.result] for r in readers}
         products = {r.result: self.work.index.nodes[r.node].output[0] for r in readers}
-        before = self.pruned.advance([*(reader.source for reader in readers), *others])
-        after = self.original.advance([*products.values(), *(reader.source for reader in readers), *others])
+        sources = [reader.source for reader in readers]
+        before = self.pruned.advance([*sources, *others])
+        after = self.original.advance([*products.values(), *sources, *others])
         for now, wanted in zip(before, after, strict=True):
             for reader in readers:
                 own, made = moments[reader.result], wanted[products[reader.result]]
@@ -209,14 +208,15 @@ class _Sequence:
                 if not made.size or now[reader.source].shape != wanted[reader.source].shape:
                     continue
                 places = own.places(made.shape, self.rng)
-                rows = reader.form.rows((wanted if alone else now)[reader.source], made.shape, places)
+                source = (wanted if self.form == "layer" else now)[reader.source]
+                rows = reader.form.rows(source, made.shape, places)
                 with np.errstate(over="ignore", invalid="ignore"):
-                    if self.form == "seq":
-                        targets = rows @ self._old(reader).astype(np.float32) + self._bias(reader)
-                    else:
-                        targets = self._targets(reader, partners[reader.result], (now, wanted, made), places)
-                own.add(rows, targets)
-        return moments
+                    targets = self._targets(reader, rows, made, places)
+                    lacking = self._lacking(reader, partners[reader.result], (now, wanted, made), places)
+                own.add(rows, targets + lacking)
+                if reader.result in apart:
+                    plain[reader.result].add(rows, targets)
+        return moments, plain
 
     def _moments(self, reader: Reader) -> Moments | WideMoments:
         if reader.units.shape[1] > WIDEST:
@@ -230,60 +230,46 @@ class _Sequence:
 
     @property
     def _labels(self) -> NDArray[np.int64]:
-        return self.work.coupling.unit_of
+        labels: NDArray[np.int64] = self.work.coupling.unit_of
+        return labels
 
     def _targets(
+        self, reader: Reader, rows: NDArray[Any], made: NDArray[Any], places: NDArray[np.int64] | None
+    ) -> NDArray[Any]:
+        """What a reader is to make of its rows: what the original made, or what the old weights make of them."""
+        if self.form == "seq":
+            made_of_them: NDArray[Any] = rows @ self._old(reader).astype(np.float32) + self._bias(reader)
+            return made_of_them
+        apart = self.work.index.nodes[reader.node].output[0] != reader.result
+        targets = reader.form.targets(made, places)
+        return targets + self._bias(reader) if apart else targets
+
+    def _lacking(
         self,
         reader: Reader,
-        partner: _Partner | None,
+        partner: Partner | None,
         values: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], NDArray[Any]],
         places: NDArray[np.int64] | None,
-    ) -> NDArray[Any]:
+    ) -> NDArray[Any] | float:
+        """What the tensor that a result is added to lacks by now, before what lies between."""
         now, wanted, made = values
-        targets = reader.form.targets(made, places)
-        if self.work.index.nodes[reader.node].output[0] != reader.result and reader.bias:
-            targets = targets + self._bias(reader)
         if partner is None or partner.other not in now or partner.other not in wanted:
-            return targets
+            return 0.0
         lacking = wanted[partner.other] - now[partner.other]
         if lacking.shape != made.shape:
-            return targets
-        scale = partner.scale.reshape(targets.shape[0], 1, -1).astype(np.float32)
-        return targets + reader.form.targets(lacking, places) / scale
+            return 0.0
+        scale = partner.scale.reshape(reader.form.groups, 1, -1).astype(np.float32)
+        return reader.form.targets(lacking, places) / scale
+
+    def _partner(self, reader: Reader) -> Partner | None:
+        return partner_of(reader, self.work.index, self.work.stored)
 
     def _bias(self, reader: Reader) -> NDArray[Any]:
         """What a reader adds to its rows' products, (g, 1, k)."""
         if not reader.bias:
             return np.zeros((1, 1, 1), dtype=np.float32)
-        return self.work.stored(reader.bias).reshape(reader.form.groups, 1, -1)
-
-    def _partner(self, reader: Reader) -> _Partner | None:
-        """Follow a result to where it is added to another activation."""
-        index, name = self.work.index, reader.result
-        scale = np.ones(reader.form.matrix(self.work.stored(reader.weight)).shape[2] * reader.form.groups)
-        for _ in range(_FOLLOWED):
-            edges = index.consumers[name]
-            if len(edges) != 1 or name in index.outputs:
-                return None
-            node = index.nodes[edges[0].node]
-            if node.op_type == "BatchNormalization":
-                found = [index.weights.get(item) for item in (node.input[1], node.input[4])]
-                if any(item is None for item in found):
-                    return None
-                gamma, variance = (self.work.stored(item) for item in (node.input[1], node.input[4]))
-                deep = isinstance(reader.form, Product) and len(self.work.shapes.shapes[name]) > 2
-                if deep or gamma.size != scale.size:
-                    return None  # it scales along another axis than the reader's outputs lie on
-                epsilon = attributes(node)["epsilon"].f if "epsilon" in attributes(node) else 1e-5
-                scale = scale * gamma / np.sqrt(variance + epsilon)
-                name = node.output[0]
-                continue
-            if node.op_type != "Add" or len(node.input) != 2:
-                return None
-            other = node.input[1 - edges[0].input]
-            usable = other not in index.constants and bool((np.abs(scale) > _SMALL_SCALE).all())
-            return _Partner(other, scale) if usable else None
-        return None
+        bias: NDArray[Any] = self.work.stored(reader.bias).reshape(reader.form.groups, 1, -1)
+        return bias
 
     # ---- what stays, and with which weights -------------------------------------------------------------------------
 
@@ -315,7 +301,7 @@ class _Sequence:
             layers += [layer for layer in made if layer.members.size]
             worth += [1.0 / total for layer in made if layer.members.size]
         if layers:
-            self._decide(group, self.selects[group.name](layers, worth, len(self.result.kept[group.name])))
+            self._decide(group, self.selects[group.name](layers, worth, self.result.kept[group.name]))
 
     def _old(self, reader: Reader) -> NDArray[np.float64]:
         return reader.form.matrix(self.work.stored(reader.weight)).astype(np.float64)
@@ -325,7 +311,8 @@ class _Sequence:
             return
         if isinstance(moments, WideMoments):
             if not np.array_equal(moments.weights, self._masked_weights(reader)):
-                return  # its channels have been picked anew since it was measured
+                self._leave(reader)  # its channels have been picked anew since it was measured
+                return
             found = moments.solve()
         else:
             found = self._solved(reader, moments)
@@ -335,6 +322,10 @@ class _Sequence:
         self._write(reader.weight, weight)
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
+
+    def _leave(self, reader: Reader) -> None:
+        """Keep a reader's weights, other than those of columns that are gone: no mask stands in front of it."""
+        self._write(reader.weight, np.ascontiguousarray(reader.form.weight(self._masked_weights(reader))))
 
     def _solved(self, reader: Reader, moments: Moments) -> Corrected:
         none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
@@ -347,8 +338,8 @@ class _Sequence:
         inner, outer = moments.means
         return Corrected(new, outer - np.einsum("gn,gnk->gk", inner, new), *missed)
 
-    def _write(self, name: str, value: NDArray[np.float32]) -> None:
-        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
+    def _write(self, name: str, value: NDArray[Any]) -> None:
+        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
@@ -357,6 +348,11 @@ def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
     proto.CopyFrom(work.proto)
     twin = build_twin(proto, Index(proto), work.shapes, work.coupling, scaled=False, rounded=True)
     del proto.graph.output[len(work.proto.graph.output) :]
+    # A weight that is zero where a channel is gone needs no mask, and what is gone may change until it is solved.
+    sources = {work.index.nodes[reader.node].output[0]: reader.source for reader in work.readers}
+    for node in proto.graph.node:
+        if node.output[0] in sources:
+            node.input[0] = sources[node.output[0]]
     activities = set(twin.activities)
     nodes = [node for node in proto.graph.node if not activities & set(node.output)]
     del proto.graph.node[:]
