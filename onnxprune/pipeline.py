@@ -31,7 +31,7 @@ from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
-__all__ = ["Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
+__all__ = ["Decision", "Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
 
 
 @dataclass(frozen=True)
