@@ -73,7 +73,7 @@ class Reader:
     (row[None] for row in FLOATS),
     FLOATS.reshape(6, 1, 3, 8, 8),
     FLOATS.transpose(0, 2, 3, 1),
-], ids=repr)  # fmt: skip
+], ids=lambda source: type(source).__name__)  # fmt: skip
 def test_python_sources_give_their_samples(source: Any) -> None:
     calibration = open_calibration(source, CONVOLUTIONAL)
     assert (calibration.origin, calibration.count, calibration.labels) == ("given", 6, None)

@@ -106,7 +106,7 @@ def test_readers_too_wide_for_a_matrix_are_set_right_output_by_output(
     plan = halved(proto)
     result = prune(proto, replay=plan, refit="on", calib=inputs(proto, 256))
     assert all(item["missed"] <= item["missed_before"] for item in result.report["refit"].values())
-    assert lost(proto, result) < 0.9 * lost(proto, prune(proto, replay=plan, refit="off"))
+    assert lost(proto, result) < lost(proto, prune(proto, replay=plan, refit="off"))
 
 
 def test_a_factor_and_a_bias_are_those_of_least_squares() -> None:

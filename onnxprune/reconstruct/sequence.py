@@ -179,7 +179,7 @@ class _Sequence:
             for name, reader in zip(names, readers, strict=True):
                 if not moments[reader.result].usable:
                     _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
-                    self._write(reader.weight, reader.form.weight(self._masked_weights(reader).astype(np.float32)))
+                    self._leave(reader)
                 else:
                     self._solve(name, reader, moments[reader.result])
             advance()
@@ -214,7 +214,7 @@ class _Sequence:
                 with np.errstate(over="ignore", invalid="ignore"):
                     targets = self._targets(reader, rows, made, places)
                     lacking = self._lacking(reader, partners[reader.result], (now, wanted, made), places)
-                    own.add(rows, targets + lacking)
+                own.add(rows, targets + lacking)
                 if reader.result in apart:
                     plain[reader.result].add(rows, targets)
         return moments, plain
@@ -318,6 +318,10 @@ class _Sequence:
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
 
+    def _leave(self, reader: Reader) -> None:
+        """Keep a reader's weights, other than those of columns that are gone: no mask stands in front of it."""
+        self._write(reader.weight, np.ascontiguousarray(reader.form.weight(self._masked_weights(reader))))
+
     def _solved(self, reader: Reader, moments: Moments) -> Corrected:
         none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
         layers = moments.layers(old, none, self.gone)
@@ -328,8 +332,8 @@ class _Sequence:
             new, missed = plain, [missed[1], missed[1]]
         return Corrected(new, moments.biases(new), *missed)
 
-    def _write(self, name: str, value: NDArray[np.float32]) -> None:
-        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
+    def _write(self, name: str, value: NDArray[Any]) -> None:
+        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
