@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnxprune.analysis import Analysis, analyse, made_plain
-from onnxprune.certify import certificates
+from onnxprune.certify import Certified, certificates
 from onnxprune.choose import check_replay, choose, rank, require_groups
 from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
 from onnxprune.facts import Place, describe, place_of
@@ -61,6 +61,11 @@ class Decision:
     plan: Plan
     refiner: Refiner | None = None
     solved: Reconstruction | None = None
+
+    @property
+    def written(self) -> Certified:
+        """What certificates are to be of, and on which data."""
+        return Certified(self.solved, () if self.refiner is None else self.refiner.held_out)
 
     def renewed(self, model: Model, options: Options) -> Analysis:
         """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
@@ -133,7 +138,8 @@ def prune_file(
     certified: dict[str, dict[str, Any]] = {}
     if options.certify or writing.groups or writing.report is not None:
         with clock.stage("certify"):
-            certified = certificates(decision.analysis, decision.plan, options, run=target is not None)
+            run = target is not None
+            certified = certificates(decision.analysis, decision.plan, options, run=run, written=decision.written)
     with ExitStack() as stack:
         result, validation, staged = Place(), None, None
         if target is not None:
@@ -175,7 +181,7 @@ def prune_model(
         place = place_of(work)
     decision = plan_model(work, options, clock, replay, source=place.sha256)
     with clock.stage("certify"):
-        certified = certificates(decision.analysis, decision.plan, options, run=True)
+        certified = certificates(decision.analysis, decision.plan, options, run=True, written=decision.written)
     with clock.stage("rewrite"):
         work, ready = _rewritten(work, decision, options, original.copy)
         _require_embeddable(work)

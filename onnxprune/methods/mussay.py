@@ -16,6 +16,10 @@ Three forms, the same scores:
 - `coreset-distinct`: draws until the wanted number is reached, as the authors' program does: the number is exact, the
   weights are slightly biased by the stopping time, and the samples of one call are nested.
 
+The theorem samples positive and negative weights apart (error 2ε): `coreset.split` does so for weights of one's own. A
+channel of a plan has one factor for all that reads it, so that here one sample by |w| keeps the signs; it is unbiased
+too, and `coreset.bounds` has its constants.
+
 Where a group has rows (equally many channels of each must stay), both sample each row by itself until its number of
 distinct channels is reached. Where no fewer are wanted than have pr > 0, nothing is estimated: all those are kept
 with factor one, and the number is made up along the order.
