@@ -134,8 +134,18 @@ def _because(entry: Facts) -> str:
         return "; ".join(filter(None, (entry["none"], shares, measured)))
     activation = entry["activation"] or "no activation"
     covered = activation if entry["covered"] else f"{activation}, not covered by the theorem"
+    factor = _factor(entry.get("relative"))
     source = f"|x| {'from ' if entry['beta_from'] != 'assumed' else ''}{entry['beta_from']}"
-    return "; ".join(filter(None, (covered, source, measured)))
+    return "; ".join(filter(None, (covered, source, factor, measured)))
+
+
+def _factor(relative: Facts | None) -> str:
+    """Say what is promised as a factor."""
+    if relative is None:
+        return ""
+    vacuous = " (vacuous)" if relative["vacuous"] else ""
+    size = f"1 ± {relative['epsilon']:.3g}{vacuous} at {relative['draws']} draws, ± 0.5 from {relative['needed']} on"
+    return f"no factor ({relative['obstacle']}; else {size})" if relative["obstacle"] else f"a factor of {size}"
 
 
 def _kinds(facts: Facts) -> Text:
