@@ -1,19 +1,23 @@
 """What is certain of each thinned group, what is promised, and what the error really is, side by side as plain data.
 
 Bounds are read off the weights; errors are measured by running the readers once more (`validate.probe`), where that
-costs little or is asked for. Nothing here changes a plan.
+costs little or is asked for. Where readers have been solved anew, no bound of the old weights is about the file that is
+written: there is none then, for their groups and for the whole, and errors are measured with the old weights and with
+the new. Nothing here changes a plan.
 """
 
 import logging
 import math
-from collections.abc import Collection
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onnxprune.analysis import Analysis
+from onnxprune.calibrate.feeds import Feeds
 from onnxprune.choose import channel_reader
+from onnxprune.coupling import Group
 from onnxprune.coupling.chain import propagate
 from onnxprune.coupling.intervals import Radii
 from onnxprune.coupling.paths import Way, way_of
@@ -22,14 +26,18 @@ from onnxprune.graph.runtime import choose_providers
 from onnxprune.methods import METHODS, Channels, Guarantee, Sample
 from onnxprune.methods.certificate import Certificate, certify
 from onnxprune.options import Options
+from onnxprune.reconstruct.sequence import Reconstruction, Solved
 from onnxprune.rewrite import GroupPlan, Plan
-from onnxprune.validate import Measured, Probed, measure
+from onnxprune.validate import Made, Measured, NewWeights, Probed, measure
 
-__all__ = ["certificates"]
+__all__ = ["SOLVED", "Certified", "certificates"]
 
 _log = logging.getLogger(__name__)
 
 Facts = dict[str, Any]
+
+SOLVED = "weights solved anew on data: bounds of the old ones do not hold"
+"""Why a group has no bound."""
 
 # What is measured without being asked for: multiply-accumulates in all (a tenth of a second), and nodes.
 _MACS, _NODES, _INPUTS = 1e9, 1000, 8
@@ -39,11 +47,24 @@ _WEIGHTS = 1 << 26
 _FACTORED = 1 << 20
 
 
-_SOLVED = "its readers' weights are solved anew: bounds are for weights that stay"
+@dataclass(frozen=True)
+class Certified:
+    """What is written, besides the plan.
+
+    Attributes
+    ----------
+    solved : Reconstruction or None
+        New weights of readers, where they have any.
+    inputs : sequence of dict of str to ndarray
+        What errors are measured on; random inputs where there is none.
+    """
+
+    solved: Reconstruction | None = None
+    inputs: Sequence[Feeds] = ()
 
 
 def certificates(
-    analysis: Analysis, plan: Plan, options: Options, *, run: bool, solved: Collection[str] = ()
+    analysis: Analysis, plan: Plan, options: Options, *, run: bool, written: Certified | None = None
 ) -> dict[str, Facts]:
     """Certify what a plan does to each group that it thins.
 
@@ -55,8 +76,8 @@ def certificates(
     options : Options
     run : bool
         Whether anything may be run.
-    solved : collection of str
-        First outputs of the nodes whose weights are solved anew: nothing is certain of what they compute then.
+    written : Certified, optional
+        New weights, where readers have been solved anew, and data to measure on.
 
     Returns
     -------
@@ -67,40 +88,55 @@ def certificates(
     thinned = [item for item in plan.groups if len(item.kept) < item.channels or item.factors]
     if not thinned:
         return {}
-    renewed = _renewed(analysis, thinned, solved)
-    if len(renewed) == len(thinned):
-        return {name: {"none": _SOLVED, "measured": {"none": _SOLVED}} for name in renewed} | {"": {"none": _SOLVED}}
+    written = written or Certified()
     ways = {item.name: way_of(coupling, index, coupling.group_of[item.name]) for item in thinned}
-    probed, unmeasured = _probed(analysis, plan, options, ways, run=run)
+    probed, unmeasured = _probed(analysis, plan, options, ways, written if run else None)
     heavy = analysis.total("params") > _WEIGHTS and not options.certify
     reader = channel_reader(analysis)
     radii = Radii(coupling, index, reader.read, options.input_bound)
     found: dict[str, Facts] = {}
     for item in thinned:
         name, group = item.name, coupling.group_of[item.name]
-        if name in renewed:
-            found[name] = {"none": _SOLVED, "measured": {"none": _SOLVED}}
-            continue
-        own = probed.groups.get(name)
+        own, anew = probed.groups.get(name), _solved(analysis, group, written)
         beta, source = _beta(radii.of(group), own)
         obstacle = ways[name].obstacle or ("the network is big: --certify reads its weights again" if heavy else "")
-        entry: Facts = {"none": obstacle}
-        if not obstacle:
+        entry: Facts = {"none": SOLVED if anew else obstacle}
+        if anew:
+            entry["missed"] = [max(each) for each in zip(*((s.missed_before, s.missed) for s in anew), strict=True)]
+        if not entry["none"]:
             channels = replace(reader.channels(group), beta=beta)
             entry |= _bound(channels, item, str(plan.request.get("method", ""))) | {"beta_from": source}
         entry["measured"] = {"none": unmeasured or "no layer that could be run again"} if own is None else _plain(own)
         found[name] = entry
-    return found | {"": {"none": _SOLVED} if solved else _whole(analysis, plan, options, probed)}
+    return found | {"": _whole(analysis, plan, options, probed) if written.solved is None else {"none": SOLVED}}
 
 
-def _renewed(analysis: Analysis, thinned: list[GroupPlan], solved: Collection[str]) -> set[str]:
-    """Names of the groups that some reader with new weights reads."""
-    coupling, nodes = analysis.coupling, analysis.index.nodes
-    read = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
-    for each in coupling.trace.reads:
-        if nodes[each.node].output[0] in solved:
-            read[coupling.unit_of[each.array]] = True
-    return {item.name for item in thinned if read[coupling.group_of[item.name].units].any()}
+def _solved(analysis: Analysis, group: Group, written: Certified) -> list[Solved]:
+    """Layers that write or read a group and have new weights."""
+    if written.solved is None:
+        return []
+    units = np.zeros(int(analysis.coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
+    units[group.units] = True
+    blocks = [analysis.coupling.trace.blocks[number] for number in group.blocks]
+    nodes = {block.layer for block in blocks}
+    nodes |= {r.node for r in analysis.coupling.trace.reads if units[analysis.coupling.unit_of[r.array]].any()}
+    names = sorted(analysis.index.nodes[number].output[0] for number in nodes)
+    return [written.solved.solved[name] for name in names if name in written.solved.solved]
+
+
+def _renewed(analysis: Analysis, solved: Reconstruction | None) -> dict[str, NewWeights]:
+    """New weights as the stored tensors have them, and what they add to the biases, by the readers' first outputs."""
+    found: dict[str, NewWeights] = {}
+    for name, item in ({} if solved is None else solved.solved).items():
+        stored = analysis.index.weights
+        shift = None
+        if item.bias is not None:
+            bias = stored.get(item.reader.bias)
+            before = 0.0 if bias is None else analysis.model.array(bias).astype(np.float32).ravel()
+            shift = np.asarray(item.bias - before, dtype=np.float32)
+        old = analysis.model.array(stored[item.reader.weight])
+        found[name] = NewWeights(item.weight.reshape(old.shape).astype(old.dtype), shift)
+    return found
 
 
 def _whole(analysis: Analysis, plan: Plan, options: Options, probed: Probed) -> Facts:
@@ -150,14 +186,17 @@ def _plain(found: Measured) -> Facts:
     return asdict(found)
 
 
-def _probed(analysis: Analysis, plan: Plan, options: Options, ways: dict[str, Way], *, run: bool) -> tuple[Probed, str]:
+def _probed(
+    analysis: Analysis, plan: Plan, options: Options, ways: dict[str, Way], written: Certified | None
+) -> tuple[Probed, str]:
     """Measure, or say why not."""
     macs, nodes = max(analysis.total("macs"), 1.0), len(analysis.index.nodes)
-    if not run:
+    if written is None:
         return Probed({}), "nothing was run"
     if not options.certify and (2 * macs > _MACS or nodes > _NODES):
         return Probed({}), "the network is big: --certify measures it"
     writers = {name: way.writer for name, way in ways.items() if not way.obstacle}
+    made = Made(np.random.default_rng([options.seed, 3]), int(np.clip(_MACS / (2 * macs), 1, _INPUTS)))
     try:
         found = measure(
             analysis.model.copy(),
@@ -166,8 +205,8 @@ def _probed(analysis: Analysis, plan: Plan, options: Options, ways: dict[str, Wa
             plan,
             writers,
             providers=choose_providers(options.providers),
-            rng=np.random.default_rng([options.seed, 3]),
-            inputs=int(np.clip(_MACS / (2 * macs), 1, _INPUTS)),
+            inputs=written.inputs[: made.count] or made,
+            renewed=_renewed(analysis, written.solved),
         )
     except ModelError as error:
         _log.info("errors of groups could not be measured: %s", error)

@@ -1,6 +1,6 @@
 """From file to file: analyse, rank, allocate, rewrite, write, prove. This page is the whole way."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnxprune.analysis import Analysis, analyse, made_plain
-from onnxprune.certify import certificates
+from onnxprune.certify import Certified, certificates
 from onnxprune.choose import check_replay, choose, rank, require_groups
 from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
 from onnxprune.facts import Place, describe, place_of
@@ -63,9 +63,9 @@ class Decision:
     solved: Reconstruction | None = None
 
     @property
-    def renewed_nodes(self) -> Collection[str]:
-        """First outputs of the nodes that have new weights."""
-        return () if self.solved is None else self.solved.solved.keys()
+    def written(self) -> Certified:
+        """What certificates are to be of, and on which data."""
+        return Certified(self.solved, () if self.refiner is None else self.refiner.held_out)
 
     def renewed(self, model: Model, options: Options) -> Analysis:
         """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
@@ -138,9 +138,8 @@ def prune_file(
     certified: dict[str, dict[str, Any]] = {}
     if options.certify or writing.groups or writing.report is not None:
         with clock.stage("certify"):
-            certified = certificates(
-                decision.analysis, decision.plan, options, run=target is not None, solved=decision.renewed_nodes
-            )
+            run = target is not None
+            certified = certificates(decision.analysis, decision.plan, options, run=run, written=decision.written)
     with ExitStack() as stack:
         result, validation, staged = Place(), None, None
         if target is not None:
@@ -182,7 +181,7 @@ def prune_model(
         place = place_of(work)
     decision = plan_model(work, options, clock, replay, source=place.sha256)
     with clock.stage("certify"):
-        certified = certificates(decision.analysis, decision.plan, options, run=True, solved=decision.renewed_nodes)
+        certified = certificates(decision.analysis, decision.plan, options, run=True, written=decision.written)
     with clock.stage("rewrite"):
         work, ready = _rewritten(work, decision, options, original.copy)
         _require_embeddable(work)

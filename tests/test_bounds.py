@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from onnxprune.coreset import bounds
+from onnxprune.coreset import bounds, split
 from onnxprune.coreset.activations import activation_named
 from onnxprune.coreset.bounds import Sums, draws_needed, failure_probability, guaranteed_error
 from onnxprune.coreset.sensitivity import probabilities, sensitivities
+from onnxprune.coreset.split import split_sample
 
 Array = NDArray[np.float64]
 TRIALS = 1000
 
 
-def test_examples_run() -> None:
-    result = doctest.testmod(bounds)
+@pytest.mark.parametrize("module", [bounds, split], ids=lambda module: module.__name__)
+def test_examples_run(module: object) -> None:
+    result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0 and result.failed == 0
 
 
@@ -97,6 +99,37 @@ def test_the_statement_with_signs_split_holds_at_twice_the_error() -> None:
     assert np.count_nonzero(np.abs(gaps) >= guaranteed_error(both, draws=60, delta=0.1)) <= allowed(0.1)
     single = guaranteed_error(Sums(total=max(totals), signs="one"), draws=60, delta=0.05)
     assert guaranteed_error(both, draws=60, delta=0.1) == pytest.approx(2.0 * single, rel=1e-9)
+
+
+def test_the_split_sample_holds_the_theorem_at_the_computed_number_of_draws() -> None:
+    """ε in all, of several sums of both signs: unbiased, of the weights' own signs, and seldom off by more."""
+    points, weights = layer(5)
+    x = np.ones(4) / 2.0
+    values = PHI["Relu"](points @ x)
+    exact = values @ weights
+    one = split_sample(points, weights, "Relu", draws=9, rng=np.random.default_rng(0))
+    sums = Sums(total=max(one.totals), outputs=weights.shape[1], signs="split")
+    epsilon = 0.5 * max(one.totals)
+    draws = draws_needed(sums, epsilon=epsilon, delta=0.1)
+    rng, gaps = np.random.default_rng(6), []
+    for _ in range(1500):
+        found = split_sample(points, weights, "Relu", draws=draws, rng=rng)
+        assert not np.any(found.weights * weights < 0.0)
+        gaps.append(values @ found.weights - exact)
+    error = np.abs(gaps).max(axis=1)
+    assert np.count_nonzero(error >= epsilon) <= 0.1 * 1500 + 4.0 * np.sqrt(0.1 * 1500)
+    assert np.quantile(error, 0.9) > epsilon / 12.0, "an error so much smaller needs fewer draws"
+    mean, spread = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / np.sqrt(1500)
+    assert np.all(np.abs(mean) <= 4.0 * spread)
+
+
+def test_what_cannot_be_split() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="one row per point"):
+        split_sample(np.ones((2, 2)), np.ones((2, 2, 3)), "Relu", draws=3, rng=rng)
+    positive = split_sample(np.ones((2, 2)), np.ones((2, 1)), "Relu", draws=3, rng=rng)
+    assert positive.totals[1] == 0.0 and not positive.factors[1].any()
+    assert not split_sample(np.ones((2, 2)), np.zeros((2, 1)), "Relu", draws=3, rng=rng).weights.any()
 
 
 def test_the_bound_is_attained_within_a_constant() -> None:

@@ -1,12 +1,14 @@
 """Tukan's coreset: points scaled by their readers and reduced, the mild assumption, and what the report says."""
 
 import doctest
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from clouds import CLOUDS, Array, cloud
-from doors import FLAGS, Command, prune_plain
+from doors import FLAGS, Command, perceptron, prune_plain
+from rich.console import Console, Group
 
 from onnxprune.coreset import mild, reduction
 from onnxprune.coreset.linf import linf_coreset, size_bound
@@ -14,8 +16,10 @@ from onnxprune.coreset.mild import centre_condition
 from onnxprune.coreset.reduction import reduced, usual_rank
 from onnxprune.coreset.sampling import draws_for
 from onnxprune.errors import UsageError
-from onnxprune.methods import METHODS, Channels, tukan
+from onnxprune.methods import METHODS, Channels, Sample, tukan
+from onnxprune.methods.certificate import DELTA, USEFUL, certify
 from onnxprune.options import Options
+from onnxprune.report.text import prune_view
 
 
 @pytest.mark.parametrize("module", [mild, reduction, tukan], ids=lambda module: module.__name__)
@@ -196,3 +200,55 @@ def test_the_report_says_what_the_choice_rests_on(command: Command) -> None:
     again = prune_plain(source, replay=type(result.plan).from_json(result.plan.to_json()))
     assert [group["notes"] for group in again.report["groups"]] == [g["notes"] for g in result.report["groups"]]
     assert result.report["request"]["rank"] == 200
+
+
+# --- the factor 1 ± ε
+
+
+def positive(n: int = 60, *, shift: float = 0.0) -> Channels:
+    """One reader of positive weights of points that fill two dimensions, with their bias three."""
+    rng = np.random.default_rng(8)
+    return Channels((rng.standard_normal((n, 3)) + shift,), None, (rng.random((n, 1, 1)) + 0.2,), "Relu")
+
+
+def test_the_factor_is_kept_as_often_as_is_promised() -> None:
+    channels = positive()
+    recipe = METHODS["lowner-sampled"].with_rank(3)
+    guarantee = recipe(channels, seeded()).guarantee
+    assert guarantee is not None and guarantee.obstacle == "" and guarantee.shares is not None
+    x = np.random.default_rng(1).standard_normal(3)
+    terms = channels.outgoing[0][:, 0, 0] * np.maximum(channels.incoming[0] @ x, 0.0)
+    assert np.all(np.abs(terms) / terms.sum() <= guarantee.shares), "what the theorem says of the sensitivities"
+    found = certify(channels, Sample(np.arange(60), np.ones(60), draws=1), guarantee).relative
+    assert found is not None and found.vacuous and found.epsilon > 1.0
+    draws = found.needed
+    failed = 0
+    for seed in range(400):
+        counts = np.random.default_rng(seed).multinomial(draws, guarantee.probabilities)
+        estimate = float(terms @ (counts / (draws * guarantee.probabilities)))
+        failed += abs(estimate / terms.sum() - 1.0) >= USEFUL
+    assert failed <= DELTA * 400 + 4.0 * np.sqrt(DELTA * 400)
+    later = certify(channels, Sample(np.arange(60), np.ones(60), draws=100 * draws), guarantee).relative
+    assert later is not None and later.epsilon < USEFUL and not later.vacuous
+    total = float((np.minimum(guarantee.shares, 1.0) / guarantee.probabilities).max())
+    assert found.needed == np.ceil((2.0 * total + total / 3.0) * 4.0 * np.log(2.0 / DELTA))
+
+
+def test_the_factor_says_which_condition_fails() -> None:
+    recipe = METHODS["lowner-sampled"].with_rank(3)
+    cases = {
+        "for a ReLU": replace(positive(), activation="Sigmoid"),
+        "left out with their rank": replace(positive(), incoming=(np.random.default_rng(2).standard_normal((60, 9)),)),
+        "mild assumption": positive(shift=9.0),
+        "no layer could be peeled": positive(12),
+        "cancel": replace(positive(), outgoing=(-positive().outgoing[0],)),
+    }
+    for words, channels in cases.items():
+        guarantee = recipe(channels, seeded()).guarantee
+        assert guarantee is not None and words in guarantee.obstacle
+    result = prune_plain(perceptron(hidden=40), ratio=0.3, method="lowner-sampled", best_effort=True)
+    entries = [group["certificate"] for group in result.report["groups"] if group["certificate"]]
+    assert entries and all(entry["relative"]["obstacle"] and entry["relative"]["needed"] > 0 for entry in entries)
+    shown = io.StringIO()
+    Console(file=shown, width=300).print(Group(*prune_view({**result.report, "time": {}}, verbose=True)))
+    assert "no factor (" in " ".join(shown.getvalue().split())

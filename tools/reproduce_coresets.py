@@ -9,12 +9,14 @@ Conv or Gemm reads are thinned, the same share of each layer; every selection is
     published   with the factors that the paper gives the readers' weights; for `random` n / kept, which makes it
                 uniform sampling;
     plain       the same channels, weights as they are;
-    refit       the same channels, the readers' weights and biases solved anew by least squares on calibration images
-                (training images, no labels): W̃ = (G_SS + λI)⁻¹ G_S· W, G the centred moments of what the reader reads,
-                λ = 0.001 of their mean diagonal.
+    refit       the same channels, the readers' weights and biases solved anew by least squares on 1,024 calibration
+                images (training images, no labels). Of one layer: W̃ = (G_SS + λI)⁻¹ G_S· W, G the centred moments of
+                what the reader reads, λ = 0.001 of their mean diagonal. Of the whole: what `onnxprune` itself does
+                with `--calib` and `--refit on` for the same plan, reader after reader on what the pruned ones give it.
 
 Per layer the rest of the network is whole: relative error ‖Y' − Y‖ / ‖Y‖ of what the reader computes, on test images.
-Selections that depend on chance are repeated with several seeds: mean ± standard deviation.
+Selections that depend on chance are repeated with several seeds: mean ± standard deviation. --quick takes 3 seeds, 3
+shares and 500 images, and --whole leaves out the tables of single layers.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from onnx import helper, numpy_helper
 from reproduce_accuracy import NETWORKS, Array, Network, session_of, single_readers, top1
 from scipy.linalg import cho_factor, cho_solve
 
+import onnxprune
 from onnxprune.analysis import Analysis, analyse
 from onnxprune.coupling import Group
 from onnxprune.coupling.channels import ChannelReader
@@ -42,8 +45,9 @@ from onnxprune.ops.trace import Read
 from onnxprune.rewrite import GroupPlan, Plan, apply
 
 CALIBRATION = {"mnist/mnist.npz": ("mnist/mnist.npz", "x_train"), "cifar10/test.npz": ("cifar10/calib.npz", "x")}
-IMAGES, ROWS, RIDGE, BATCH = 1000, 6000, 1e-3, 50
+IMAGES, ROWS, RIDGE, BATCH = 1024, 6000, 1e-3, 50
 VARIANTS = ("published", "plain", "refit")
+QUICK = {"seeds": 3, "shares": [0.1, 0.3, 0.5], "limit": 500}
 
 
 @dataclass(frozen=True)
@@ -167,14 +171,19 @@ def selection(analysis: Analysis, layer: Layer, method: str, share: float, seed:
     return Selection(kept, np.full(count, size / count) if method == "random" else None)
 
 
+def scaled(layer: Layer, chosen: Selection, variant: str) -> Array:
+    """Return the old weights (coordinates, outputs) times the published factors or one, zero for what is gone."""
+    factors = np.zeros(layer.group.size, dtype=np.float32)
+    factors[chosen.kept] = 1.0 if variant == "plain" or chosen.factors is None else chosen.factors
+    return np.asarray(layer.matrix * factors[layer.place][:, None])
+
+
 def solved(layer: Layer, moments: Moments, chosen: Selection, variant: str) -> tuple[Array, Array]:
     """Return weights (coordinates, outputs), zero where a channel has gone, and bias, by one of the variants."""
+    if variant != "refit":
+        return scaled(layer, chosen, variant), layer.bias
     matrix = np.zeros_like(layer.matrix)
     inside = np.isin(layer.place, chosen.kept)
-    if variant != "refit":
-        factors = np.zeros(layer.group.size, dtype=np.float32)
-        factors[chosen.kept] = 1.0 if variant == "plain" or chosen.factors is None else chosen.factors
-        return layer.matrix * factors[layer.place][:, None], layer.bias
     own = moments.centred[np.ix_(inside, inside)].astype(np.float64)
     own[np.diag_indices_from(own)] += RIDGE * np.diag(moments.centred).mean()
     target = moments.centred[inside] @ layer.matrix
@@ -200,7 +209,7 @@ def table(
 ) -> Iterator[tuple[str, str]]:
     """Yield the rows of a table: measure(method, share, seed, variant) in every cell."""
     for method in args.methods:
-        for variant in VARIANTS:
+        for variant in args.variants:
             if variant == "published" and not chance_in(method):
                 continue
             seeds = range(args.seeds if chance_in(method) else 1)
@@ -233,24 +242,40 @@ def per_layer(analysis: Analysis, layer: Layer, moments: Moments, rows: Array, a
     show(f"{layer.name}: relative error of the next pre-activation", args, table(args, measure, ".3f"))
 
 
-def whole(
-    analysis: Analysis, layers: list[Layer], moments: list[Moments], test: tuple[Array, Array], args: argparse.Namespace
-) -> None:
+@dataclass(frozen=True)
+class Whole:
+    """A network to be thinned in all of its layers: what is known of it, calibration images, and a test set."""
+
+    analysis: Analysis
+    layers: Sequence[Layer]
+    images: Array
+    test: tuple[Array, Array]
+
+    def thinned(self, chosen: Sequence[Selection], variant: str) -> onnx.ModelProto:
+        """Return the network with these channels, by one of the variants."""
+        groups = tuple(
+            GroupPlan(layer.group.name, layer.group.size, tuple(map(int, each.kept)))
+            for layer, each in zip(self.layers, chosen, strict=True)
+        )
+        model, plan = self.analysis.model.copy(), Plan("", groups)
+        if variant == "refit":
+            options = {"calib": self.images, "samples": IMAGES, "refit": "on"}
+            return onnxprune.prune(model.materialise(), replay=plan, **options).model
+        stored = {tensor.name: tensor for tensor in model.proto.graph.initializer}
+        for layer, each in zip(self.layers, chosen, strict=True):
+            value = layer.stored(scaled(layer, each, variant)).astype(np.float32)
+            stored[layer.node.input[1]].CopyFrom(numpy_helper.from_array(value, layer.node.input[1]))
+        apply(model, Index(model.proto), self.analysis.shapes, self.analysis.coupling, plan)
+        return model.materialise()
+
+
+def whole(network: Whole, args: argparse.Namespace) -> None:
     """Print top-1 with every layer thinned."""
+    layers, test = network.layers, network.test
 
     def measure(method: str, share: float, seed: int, variant: str) -> float:
-        model = analysis.model.copy()
-        stored = {tensor.name: tensor for tensor in model.proto.graph.initializer}
-        groups = []
-        for layer, found in zip(layers, moments, strict=True):
-            chosen = selection(analysis, layer, method, share, seed)
-            matrix, bias = solved(layer, found, chosen, variant)
-            for name, value in zip(layer.node.input[1:3], (layer.stored(matrix), bias), strict=True):
-                stored[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
-            groups.append(GroupPlan(layer.group.name, layer.group.size, tuple(map(int, chosen.kept))))
-        plan = Plan("", tuple(groups))
-        apply(model, Index(model.proto), analysis.shapes, analysis.coupling, plan)
-        return top1(model.materialise(), *test)
+        chosen = [selection(network.analysis, layer, method, share, seed) for layer in layers]
+        return top1(network.thinned(chosen, variant), *test)
 
     title = f"whole network, {len(layers)} layers thinned: top-1 of {len(test[1])} test images"
     show(title, args, table(args, measure, ".1f"))
@@ -271,13 +296,15 @@ def study(name: str, args: argparse.Namespace) -> None:
     test = network.test_set(args.data, args.limit)
     print(f"\n### {name}: top-1 {top1(proto, *test):.1f} % of {len(test[1])} test images before pruning")
     layers = [Layer(analysis, group, read) for group, read in single_readers(analysis)]
-    moments = [moments_of(rows) for rows in rows_of(analysis, layers, calibration(network, args.data), ROWS)]
+    images = calibration(network, args.data)
     chosen = sorted({0, len(layers) // 2, len(layers) - 1}) if len(layers) > 4 else range(len(layers))
-    few = [layers[number] for number in chosen]
-    test_rows = rows_of(analysis, few, test[0][:IMAGES], ROWS // 3)
-    for number, layer, rows in zip(chosen, few, test_rows, strict=True):
-        per_layer(analysis, layer, moments[number], rows, args)
-    whole(analysis, layers, moments, test, args)
+    few: list[Layer] = [] if args.whole else [layers[number] for number in chosen]
+    if few:
+        moments = [moments_of(rows) for rows in rows_of(analysis, few, images, ROWS)]
+        test_rows = rows_of(analysis, few, test[0][:IMAGES], ROWS // 3)
+        for layer, own, rows in zip(few, moments, test_rows, strict=True):
+            per_layer(analysis, layer, own, rows, args)
+    whole(Whole(analysis, layers, images, test), args)
     print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
 
 
@@ -286,14 +313,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder of mnist/, cifar10/, models/")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: all)")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
+    blind = [name for name, recipe in METHODS.items() if not recipe.needs_data]
+    parser.add_argument("--methods", nargs="+", choices=blind, default=blind, help="(default: all that need no data)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     shares = [0.05, 0.1, 0.3, 0.5, 0.75]
     parser.add_argument(
         "--shares", nargs="+", type=float, default=shares, help="of channels kept (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="where chance plays (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=1000, metavar="N", help="test images (default: %(default)s)")
+    parser.add_argument("--whole", action="store_true", help="whole networks only")
+    parser.add_argument("--quick", action="store_true", help="3 seeds, 3 shares, 500 images")
     args = parser.parse_args(argv)
+    if args.quick:
+        vars(args).update(QUICK)
     for name in args.networks:
         study(name, args)
     return 0

@@ -7,7 +7,12 @@
 - with probability 1 − δ over the draws, where the factors a are those of m independent ones: the additive ε of
   `coreset.bounds`, for the x that one has in mind, and for all x of the ball at once; for all m together.
 
-Neither says anything where the weights have been solved anew. Leaving all channels out errs by Σ |w_i(p)| φ̄(p) at
+- where s(p) bounds the share of p in F(x) = Σ_p ω(p) φ(pᵀx), with probability 1 − δ for one x: F̃(x) is (1 ± ε) F(x).
+  A draw is F(x) on average and t F(x) at most, t = max s(p) / pr(p) with s(p) ≤ 1, so that by Bernstein
+  m ≥ (2t + ⅔ t ε) / ε² · log(2 / δ) draws are enough. ε ≥ 1 is vacuous: zero is as good. It is about F, where every
+  term is positive: a sum of both signs has no such factor, whatever is drawn.
+
+None of them says anything where the weights have been solved anew. Leaving all channels out errs by Σ |w_i(p)| φ̄(p) at
 most: a bound that is no smaller is vacuous.
 """
 
@@ -17,16 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.coreset.activations import LINEAR, Activation, activation_named
-from onnxprune.coreset.bounds import Sums, guaranteed_error
+from onnxprune.coreset.bounds import Sums, draws_needed, guaranteed_error
 from onnxprune.coreset.norms import Reals
 from onnxprune.coreset.sensitivity import masses, sensitivities
 from onnxprune.methods.interface import Channels, Guarantee, Sample
 from onnxprune.methods.mussay import lengths
 
-__all__ = ["DELTA", "Certificate", "Promise", "certify"]
+__all__ = ["DELTA", "USEFUL", "Certificate", "Promise", "Relative", "certify"]
 
 DELTA = 0.05
 """Probability with which a promise may fail."""
+
+USEFUL = 0.5
+"""ε of a factor 1 ± ε, for which the number of draws is told."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,32 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Relative:
+    """A factor 1 ± ε that holds but with probability δ, of Σ_p ω(p) φ(pᵀx) for one x that does not depend on the draws.
+
+    Attributes
+    ----------
+    draws : int
+        m.
+    delta : float
+    epsilon : float
+    needed : int
+        Draws for which ε were `USEFUL`.
+    vacuous : bool
+        Whether ε is 1 or more.
+    obstacle : str
+        Why it does not hold for this group; "" where it does.
+    """
+
+    draws: int
+    delta: float
+    epsilon: float
+    needed: int
+    vacuous: bool
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
 class Certificate:
     """What holds of a group.
 
@@ -71,6 +105,8 @@ class Certificate:
         The same, were all channels left out.
     promise : Promise or None
         Where factors come from draws whose number was fixed.
+    relative : Relative or None
+        Likewise, where the method bounds shares.
     """
 
     activation: str
@@ -79,6 +115,7 @@ class Certificate:
     error: float
     whole: float
     promise: Promise | None = None
+    relative: Relative | None = None
 
     @property
     def vacuous(self) -> bool:
@@ -122,6 +159,8 @@ def certify(channels: Channels, sample: Sample, guarantee: Guarantee | None = No
         worst = replace(worst, error=max(worst.error, error), whole=max(worst.whole, whole))
         if guarantee is not None and sample.draws and whole > 0.0:
             sums.append(_sums(channels, reader, activation, guarantee, whole))
+    if guarantee is not None and guarantee.shares is not None and sample.draws:
+        worst = replace(worst, relative=_relative(guarantee, guarantee.shares, sample.draws))
     known = [item for item in sums if item is not None]
     if not known or len(known) < len(sums):
         return worst
@@ -149,6 +188,18 @@ def _sums(channels: Channels, reader: Reals, activation: Activation, guarantee: 
         dimension=max(width * reader.shape[2], 1),
         roughness=rough,
     )
+
+
+def _relative(guarantee: Guarantee, shares: NDArray[np.float64], draws: int) -> Relative | None:
+    """Return what a bound of shares promises; F(x) is 1, and a share is never more."""
+    total = _largest(np.minimum(shares, 1.0), guarantee.probabilities)
+    if not 0.0 < total < np.inf:
+        return None
+    sums = Sums(total=total, mass=1.0, signs="one")
+    delta = 6.0 * DELTA / (np.pi * draws) ** 2
+    epsilon = guaranteed_error(sums, draws=draws, delta=delta)
+    needed = draws_needed(sums, epsilon=USEFUL, delta=DELTA)
+    return Relative(draws, DELTA, epsilon, needed, epsilon >= 1.0, guarantee.obstacle)
 
 
 def _largest(values: NDArray[np.float64], pr: NDArray[np.float64]) -> float:

@@ -99,9 +99,15 @@ class Guarantee:
     ----------
     probabilities : ndarray (n,)
         What every draw takes a channel with; the factor of one is its count / (draws · probability).
+    shares : ndarray (n,) or None
+        Where sums are kept up to a factor 1 ± ε: the share of Σ_p ω(p) |pᵀx| that a channel can have, for any x.
+    obstacle : str
+        Why no such factor is promised for what the readers compute, whatever `shares` are; "" where it is.
     """
 
     probabilities: NDArray[np.float64]
+    shares: NDArray[np.float64] | None = None
+    obstacle: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,16 @@ Three forms, the same scores:
 - `coreset-distinct`: draws until the wanted number is reached, as the authors' program does: the number is exact, the
   weights are slightly biased by the stopping time, and the samples of one call are nested.
 
+The theorem samples positive and negative weights apart (error 2ε): `coreset.split` does so for weights of one's own. A
+channel of a plan has one factor for all that reads it, so that here one sample by |w| keeps the signs; it is unbiased
+too, and `coreset.bounds` has its constants.
+
+*Layer order.* The conference paper goes from the last layer to the first, the journal version from the first to the
+last: a layer's rows p have then lost the columns of channels that went before it, or its readers the outputs that went
+behind. Here every group is scored by the weights as they are, so that groups can be compared before it is known how
+many of each stay. On a trained LeNet-300-100 either order keeps 88 % or more of the same channels where three in ten
+stay, 70 % or more where one in ten does.
+
 Where a group has rows (equally many channels of each must stay), both sample each row by itself until its number of
 distinct channels is reached. Where no fewer are wanted than have pr > 0, nothing is estimated: all those are kept
 with factor one, and the number is made up along the order.

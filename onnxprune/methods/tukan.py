@@ -14,6 +14,10 @@ then that of the leverage scores, and sampling would be uniform. Two forms:
 - `lowner`: no sampling, lower layers first, of one layer the larger leverage, weights untouched (to be refitted);
 - `lowner-sampled`: a number of draws that gives the wanted number of channels in expectation, as published.
 
+The theorem's factor 1 ± ε is of Σ_p ω(p) φ(pᵀx), all of whose terms are positive, for the points as they are: it holds
+for one reader of positive weights, behind a ReLU, at full rank and under the mild assumption. `lowner-sampled` says
+with each group which of these fails, and what ε it would be; `lowner` has no sample, and promises nothing.
+
 What is chosen depends on the points alone, not on their order: they are sorted before anything is computed.
 """
 
@@ -40,6 +44,8 @@ __all__ = ["RECIPES", "lowner", "lowner_sampled"]
 Floats = NDArray[np.float64]
 # Columns that points are sorted by: two that agree in all of them and in ω agree altogether, but for contrived weights.
 _KEYS = 8
+# A reduction that leaves no more than this of the squares out has left out rounding.
+_WHOLE = 1e-12
 
 
 def lowner(channels: Channels, rng: np.random.Generator, *, rank: int | None = None) -> Choice:
@@ -103,9 +109,13 @@ def lowner_sampled(channels: Channels, rng: np.random.Generator, *, rank: int | 
     """
     points, peeling = _peeled(channels, rank)
     choice = sampled(probabilities(peeling.sensitivities), channels.rows, rng)
+    promised = choice.guarantee
+    if promised is not None:
+        obstacle = _obstacle(channels, points, peeling)
+        promised = replace(promised, shares=peeling.sensitivities, obstacle=obstacle)
     # Of one layer all are drawn alike; the preview shows the larger leverage first.
     order = ranking(_priorities(points, peeling))
-    return replace(choice, order=order, notes=_notes(channels, points, peeling))
+    return replace(choice, order=order, notes=_notes(channels, points, peeling), guarantee=promised)
 
 
 def _priorities(points: Reduction, peeling: Peeling) -> Floats:
@@ -152,6 +162,21 @@ def _reading(channels: Channels) -> Floats:
         return np.zeros(channels.count) if len(channels.outgoing) else np.ones(channels.count)
     largest: Floats = np.max(shares, axis=0)
     return largest
+
+
+def _obstacle(channels: Channels, points: Reduction, peeling: Peeling) -> str:
+    """Say why the theorem's factor 1 ± ε does not hold for what the readers compute; "" where it does."""
+    if peeling.status is Peeled.NONE:
+        return "no layer could be peeled off"
+    if channels.activation != "Relu":
+        return f"it is for a ReLU, and what follows is {channels.activation or 'not one'}"
+    if points.share < 1.0 - _WHOLE:
+        return f"{1.0 - points.share:.0%} of the squares of the points were left out with their rank"
+    if not centre_condition(linf_coreset(points.coordinates)).holds:
+        return "the mild assumption does not hold for every input"
+    if len(channels.outgoing) != 1 or channels.outgoing[0].shape[1] != 1 or channels.outgoing[0].min() < 0.0:
+        return "it is for one sum of positive weights: where weights of both signs cancel there is no factor"
+    return ""
 
 
 def _notes(channels: Channels, points: Reduction, peeling: Peeling) -> tuple[str, ...]:

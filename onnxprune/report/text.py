@@ -102,6 +102,7 @@ _CERTIFICATES = (
     "Errors of what the readers of one group compute, all else whole. Error at most: for certain, for inputs x of the "
     "group's writer no longer than shown; of: what leaving out the whole group could do there. Promised: at 95 %, over "
     "the draws of a sample, for an input fixed before. Vacuous is a bound that says no more than leaving all out would."
+    " Solved anew: with the weights that are written; they were solved for what the pruned network hands them."
 )
 
 
@@ -116,18 +117,35 @@ def _bounds(entry: Facts) -> tuple[str, ...]:
 
 
 def _measured(entry: Facts) -> tuple[str, str]:
-    return ("", "") if "none" in entry else (f"{entry['max_abs']:.3g}", f"{entry['relative_l2']:.1%}")
+    if "none" in entry:
+        return "", ""
+    most, relative, new = f"{entry['max_abs']:.3g}", f"{entry['relative_l2']:.1%}", entry.get("renewed")
+    if new is None:
+        return most, relative
+    return f"{most}, solved anew {new['max_abs']:.3g}", f"{relative}, solved anew {new['relative_l2']:.1%}"
 
 
 def _because(entry: Facts) -> str:
     """Say what a row rests on, or why something is missing."""
     measured = f"not measured: {entry['measured']['none']}" if "none" in entry["measured"] else ""
     if entry["none"]:
-        return "; ".join(filter(None, (entry["none"], measured)))
+        missed = entry.get("missed")
+        shares = f"its readers missed {missed[0]:.1%} of the variance, now {missed[1]:.1%}" if missed else ""
+        return "; ".join(filter(None, (entry["none"], shares, measured)))
     activation = entry["activation"] or "no activation"
     covered = activation if entry["covered"] else f"{activation}, not covered by the theorem"
+    factor = _factor(entry.get("relative"))
     source = f"|x| {'from ' if entry['beta_from'] != 'assumed' else ''}{entry['beta_from']}"
-    return "; ".join(filter(None, (covered, source, measured)))
+    return "; ".join(filter(None, (covered, source, factor, measured)))
+
+
+def _factor(relative: Facts | None) -> str:
+    """Say what is promised as a factor."""
+    if relative is None:
+        return ""
+    vacuous = " (vacuous)" if relative["vacuous"] else ""
+    size = f"1 ± {relative['epsilon']:.3g}{vacuous} at {relative['draws']} draws, ± 0.5 from {relative['needed']} on"
+    return f"no factor ({relative['obstacle']}; else {size})" if relative["obstacle"] else f"a factor of {size}"
 
 
 def _kinds(facts: Facts) -> Text:

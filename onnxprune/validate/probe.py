@@ -2,7 +2,8 @@
 
 Every reader is put into the original once more, its input masked and scaled as the plan has it, all before it whole:
 Y and Y' come out of one run. Only ‖Y' − Y‖², ‖Y‖² and max |Y' − Y| leave the session, and with them the largest norm
-of what the writer of the group reads.
+of what the writer of the group reads. Where readers have been given weights of their own, they are put in twice: with
+the old ones and with the new.
 """
 
 import math
@@ -26,14 +27,23 @@ from onnxprune.rewrite.plan import Plan
 from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.statistics import laid_out
 
-__all__ = ["READERS", "Measured", "Probed", "measure"]
+__all__ = ["READERS", "Made", "Measured", "NewWeights", "Probed", "Renewed", "measure"]
 
 _PREFIX = "onnxprune_probe_"
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _WRITERS = frozenset({"Conv", "Gemm", "MatMul"})
+_PLANES = frozenset({"Conv", "ConvTranspose"})
 
 READERS = 4
 """Readers of one group that are looked at: a stream has many, a dense block quadratically many in all."""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """Errors of the readers that are written, their weights solved anew; as in `Measured`."""
+
+    relative_l2: float
+    max_abs: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class Measured:
     beta : float or None
         Largest √(‖x‖² + 1), x what the writer's sums read; None where one layer that could be looked at does not write
         the group.
+    renewed : Renewed or None
+        The same with the readers' new weights, where any of those that were looked at has some.
     """
 
     relative_l2: float
@@ -60,6 +72,31 @@ class Measured:
     readers: int
     inputs: int
     beta: float | None = None
+    renewed: Renewed | None = None
+
+
+@dataclass(frozen=True)
+class NewWeights:
+    """What a reader is given in place of what it has.
+
+    Attributes
+    ----------
+    weight : ndarray
+        In the stored tensor's shape and type.
+    shift : ndarray or None
+        New bias minus old one, (k,); None where there is none.
+    """
+
+    weight: NDArray[np.generic]
+    shift: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """So many random inputs."""
+
+    rng: np.random.Generator
+    count: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +128,7 @@ class _Builder:
         self.kept = np.ones(int(coupling.unit_of.max(initial=-1)) + 1)
         self.number = 0
         self.readers: dict[str, list[str]] = {}
+        self.renewed: dict[str, list[str]] = {}
         self.writers: dict[str, str] = {}
         factors = plan.unit_factors(coupling)
         if factors is not None:
@@ -131,12 +169,16 @@ class _Builder:
             name = self.add("Where", self.constant(factor != 0.0), name, zero)
         return self.add("Mul", name, typed)
 
-    def reader(self, node: NodeProto, reads: Sequence[Read], own: NDArray[np.bool_]) -> str:
+    def reader(
+        self, node: NodeProto, reads: Sequence[Read], own: NDArray[np.bool_], new: NewWeights | None = None
+    ) -> str:
         """Put a reader in once more; returns the base of the names of its three numbers."""
         again = NodeProto()
         again.CopyFrom(node)
         for read in reads:
             again.input[read.input] = self.masked(read, own)
+        if new is not None:
+            again.input[1] = self.constant(new.weight)
         again.name = base = f"{_PREFIX}{self.number}_reader"
         self.number += 1
         again.output[:] = [f"{base}_{place}" if name else "" for place, name in enumerate(node.output)]
@@ -144,6 +186,9 @@ class _Builder:
         kind = self.shapes.types[node.output[0]]
         self.shapes.types[again.output[0]] = kind
         before, after = self.float32(node.output[0]), self.float32(again.output[0])
+        if new is not None and new.shift is not None:
+            wide = [-1, *[1] * (len(self.shapes.shapes[node.output[0]]) - 2)] if node.op_type in _PLANES else [-1]
+            after = self.add("Add", after, self.constant(new.shift.reshape(wide)))
         gap = self.add("Sub", after, before)
         for what, name in (("gap", gap), ("norm", before)):
             squares = self.add("ReduceSumSquare", name, keepdims=0)
@@ -176,8 +221,8 @@ def measure(
     writers: Mapping[str, int],
     *,
     providers: Sequence[str],
-    rng: np.random.Generator,
-    inputs: int,
+    inputs: Sequence[Feeds] | Made,
+    renewed: Mapping[str, NewWeights] | None = None,
 ) -> Probed:
     """Measure what a plan does to the readers of every group by itself.
 
@@ -191,9 +236,10 @@ def measure(
         The layer that writes each group, where there is one that it makes sense to look at.
     providers : sequence of str
         onnxruntime providers.
-    rng : numpy.random.Generator
-    inputs : int
-        How many random inputs.
+    inputs : sequence of dict of str to ndarray, or Made
+        What it is run on: given inputs, or random ones.
+    renewed : mapping of str to NewWeights, optional
+        Of readers that have been solved anew, by their first output.
 
     Returns
     -------
@@ -214,10 +260,17 @@ def measure(
         own[coupling.group_of[name].units] = True
         chosen = sorted(by_node)[:READERS]
         builder.readers[name] = [builder.reader(nodes[number], by_node[number], own) for number in chosen]
+        given = [(renewed or {}).get(nodes[number].output[0]) for number in chosen]
+        if any(new is not None for new in given):
+            builder.renewed[name] = [
+                builder.reader(nodes[number], by_node[number], own, new)
+                for number, new in zip(chosen, given, strict=True)
+            ]
         writer = nodes[writers[name]] if name in writers else None
         if writer is not None and writer.op_type in _WRITERS and shapes.types.get(writer.input[0]) in _FLOATS:
             builder.writers[name] = builder.writer(writer)
-    wanted = [f"{base}_{what}" for bases in builder.readers.values() for base in bases for what in _NUMBERS]
+    all_readers = [*builder.readers.values(), *builder.renewed.values()]
+    wanted = [f"{base}_{what}" for bases in all_readers for base in bases for what in _NUMBERS]
     wanted += builder.writers.values()
     ends = [names[0] for names in (builder.index.inputs, builder.index.outputs) if len(names) == 1]
     if len(ends) == 2 and all(shapes.types.get(name) in _FLOATS for name in ends):
@@ -225,7 +278,7 @@ def measure(
         wanted += [builder.put(name) for name in squares]
     else:
         squares = []
-    results = _run(model, shapes, wanted, providers, rng, inputs)
+    results = _run(model, shapes, wanted, providers, inputs)
     norms = [[math.sqrt(float(result[name])) for result in results] for name in squares]
     return Probed(_summed(builder, results), max(norms[0]) if norms else None, min(norms[1]) if norms else None)
 
@@ -256,15 +309,16 @@ def _run(
     shapes: Shapes,
     wanted: list[str],
     providers: Sequence[str],
-    rng: np.random.Generator,
-    inputs: int,
+    inputs: Sequence[Feeds] | Made,
 ) -> list[Feeds]:
-    """Run on random inputs of the first sizes that the network takes."""
+    """Run on given inputs, or on random ones of the first sizes that the network takes."""
     index = Index(model.proto)
     session = open_session(model, providers, model.detach())
+    if not isinstance(inputs, Made):
+        return list(session.run_each([(feed, wanted) for feed in inputs]))
     failure: ModelError | None = None
     for sizes in shape_attempts(index, shapes):
-        feeds = [random_feeds(index, shapes, rng, sizes) for _ in range(inputs)]
+        feeds = [random_feeds(index, shapes, inputs.rng, sizes) for _ in range(inputs.count)]
         try:
             return list(session.run_each([(feed, wanted) for feed in feeds]))
         except ModelError as error:
@@ -276,13 +330,20 @@ def _run(
 def _summed(builder: _Builder, results: list[Feeds]) -> dict[str, Measured]:
     found = {}
     for name, bases in builder.readers.items():
-        gaps, norms = (
-            [sum(float(result[f"{base}_{what}"]) for result in results) for base in bases] for what in ("gap", "norm")
-        )
-        shares = [math.sqrt(gap / norm) if norm > 0 else math.inf for gap, norm in zip(gaps, norms, strict=True)]
-        most = max(float(result[f"{base}_most"]) for result in results for base in bases)
-        beta = None
+        share, most = _errors(bases, results)
+        beta = renewed = None
         if name in builder.writers:
             beta = math.sqrt(max(float(result[builder.writers[name]]) for result in results) + 1.0)
-        found[name] = Measured(max(shares), most, len(bases), len(results), beta)
+        if name in builder.renewed:
+            renewed = Renewed(*_errors(builder.renewed[name], results))
+        found[name] = Measured(share, most, len(bases), len(results), beta, renewed)
     return found
+
+
+def _errors(bases: Sequence[str], results: list[Feeds]) -> tuple[float, float]:
+    """Return the largest ‖Y' − Y‖ / ‖Y‖ of some readers over all inputs, and the largest |Y' − Y|."""
+    gaps, norms = (
+        [sum(float(result[f"{base}_{what}"]) for result in results) for base in bases] for what in ("gap", "norm")
+    )
+    shares = [math.sqrt(gap / norm) if norm > 0 else math.inf for gap, norm in zip(gaps, norms, strict=True)]
+    return max(shares), max(float(result[f"{base}_most"]) for result in results for base in bases)
