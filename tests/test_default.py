@@ -134,7 +134,7 @@ def test_nothing_is_certain_of_readers_that_are_solved_anew(command: Command) ->
     result = onnxprune.prune(dense(), ratio=0.4, synthetic=48)
     thinned = [group for group in result.report["groups"] if group["kept"] < group["channels"]]
     assert thinned and all("solved anew" in group["certificate"]["none"] for group in thinned)
-    assert all("solved anew" in group["certificate"]["measured"]["none"] for group in thinned)
+    assert all(group["certificate"]["measured"]["relative_l2"] < 1.0 for group in thinned)
     assert "solved anew" in result.report["end_to_end"]["none"]
     ran = command.done(command.put(dense()), command.folder / "out.onnx", *FEW, "--ratio", "0.4", "--certify")
     assert "solved anew" in ran.out
