@@ -453,3 +453,20 @@ def _looped(*, stored: bool) -> ModelProto:
 def test_a_loop_keeps_what_it_reads_and_nothing_else(stored: bool) -> None:
     result = assert_pruned(_looped(stored=stored), groups=[12, 10])
     assert {item["purpose"] for item in result.report["pinned"]} >= {"read by a subgraph"}
+
+
+@pytest.mark.parametrize("operator", ["Normalizer", "Scaler"])
+def test_a_network_between_operators_of_classical_learning(operator: str) -> None:
+    net = Net()
+    attributes = {"norm": "L2"} if operator == "Normalizer" else {"offset": [0.1] * 8, "scale": [0.5] * 8}
+    x = net.add(operator, net.input("n", 8), domain="ai.onnx.ml", **attributes)
+    features = net.gemm(net.add("Relu", net.gemm(x, 12, 8)), 6, 12)
+    tree = {"nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [2, 0, 0]}
+    tree |= {"nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "n_targets": 1}
+    leaves = {"target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0], "target_weights": [1.0, 2.0]}
+    cuts = {"nodes_values": [0.0, 0.0, 0.0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"]}
+    made = net.add("TreeEnsembleRegressor", features, domain="ai.onnx.ml", **tree, **cuts, **leaves)
+    proto = net.done(made, net.add("Softmax", features))
+    for value, size in zip(proto.graph.output, (1, 6), strict=True):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, FLOAT, ["n", size]))
+    assert_pruned(proto, groups=[12])

@@ -40,6 +40,8 @@ _MAKERS = frozenset(["ConstantOfShape", "Expand", "NonZero", "OneHot", "Pad", "R
 _SHAPED = """GroupNormalization LayerNormalization SimplifiedLayerNormalization SkipLayerNormalization
     SkipSimplifiedLayerNormalization Gelu FastGelu QuickGelu BiasGelu"""
 _ALIKE = frozenset(_SHAPED.split())
+# The same of the domain ai.onnx.ml, where numbers of any type become 32-bit floats.
+_LEARNED = frozenset(["Normalizer", "Scaler"])
 _DRAWING = "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli"
 _RANDOM = frozenset(_DRAWING.split())
 # Operators whose value follows from the shape of what they read.
@@ -261,9 +263,16 @@ class Folder:
             for name in node.output[1:]:
                 self.shapes.setdefault(name, self.shapes[node.input[1]])
                 self.types.setdefault(name, self.types[node.input[1]])
-        if node.op_type in _ALIKE and node.output[0] not in self.shapes and node.input[0] in self.shapes:
-            self.shapes[node.output[0]] = self.shapes[node.input[0]]
-            self.types.setdefault(node.output[0], self.types[node.input[0]])
+        learned = node.domain == "ai.onnx.ml" and node.op_type in _LEARNED
+        if learned or node.op_type in _ALIKE:
+            self._learn_alike(node, TensorProto.FLOAT if learned else None)
+
+    def _learn_alike(self, node: NodeProto, kind: int | None) -> None:
+        """Give the first output the shape of the first input, and its type where no other is said."""
+        source, target = node.input[0], node.output[0]
+        if source in self.shapes and target not in self.shapes:
+            self.shapes[target] = self.shapes[source]
+            self.types.setdefault(target, self.types[source] if kind is None else kind)
 
     def _learn_missing(self, node: NodeProto) -> None:
         """What onnx does not infer: what depends on data, sequences, operators that it does not know."""
