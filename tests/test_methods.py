@@ -546,6 +546,17 @@ def test_importance_of_one_writer_and_one_reader_is_published() -> None:
     np.testing.assert_allclose(pr, s / s.sum(), rtol=1e-13)
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_several_writers_are_one_long_row_of_the_coreset(biased: bool) -> None:
+    channels = replace(generic(), incoming=tuple(np.random.default_rng(6).standard_normal((2, N, 5))))
+    if not biased:
+        channels = replace(channels, bias=None)
+    long = replace(channels, incoming=(np.hstack(channels.incoming),))
+    np.testing.assert_allclose(importance(channels), importance(long), rtol=1e-12)
+    alone = replace(channels, incoming=channels.incoming[:1])
+    assert not np.allclose(importance(channels), importance(alone), rtol=1e-2)
+
+
 def test_every_reader_has_the_same_say_whatever_its_scale() -> None:
     channels = generic()
     first, second = (mussay.importance(replace(channels, outgoing=(reader,))) for reader in channels.outgoing)
