@@ -6,6 +6,7 @@ costs little or is asked for. Nothing here changes a plan.
 
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -38,7 +39,12 @@ _WEIGHTS = 1 << 26
 _FACTORED = 1 << 20
 
 
-def certificates(analysis: Analysis, plan: Plan, options: Options, *, run: bool) -> dict[str, Facts]:
+_SOLVED = "its readers' weights are solved anew: bounds are for weights that stay"
+
+
+def certificates(
+    analysis: Analysis, plan: Plan, options: Options, *, run: bool, solved: Collection[str] = ()
+) -> dict[str, Facts]:
     """Certify what a plan does to each group that it thins.
 
     Parameters
@@ -49,6 +55,8 @@ def certificates(analysis: Analysis, plan: Plan, options: Options, *, run: bool)
     options : Options
     run : bool
         Whether anything may be run.
+    solved : collection of str
+        First outputs of the nodes whose weights are solved anew: nothing is certain of what they compute then.
 
     Returns
     -------
@@ -59,6 +67,9 @@ def certificates(analysis: Analysis, plan: Plan, options: Options, *, run: bool)
     thinned = [item for item in plan.groups if len(item.kept) < item.channels or item.factors]
     if not thinned:
         return {}
+    renewed = _renewed(analysis, thinned, solved)
+    if len(renewed) == len(thinned):
+        return {name: {"none": _SOLVED, "measured": {"none": _SOLVED}} for name in renewed} | {"": {"none": _SOLVED}}
     ways = {item.name: way_of(coupling, index, coupling.group_of[item.name]) for item in thinned}
     probed, unmeasured = _probed(analysis, plan, options, ways, run=run)
     heavy = analysis.total("params") > _WEIGHTS and not options.certify
@@ -67,6 +78,9 @@ def certificates(analysis: Analysis, plan: Plan, options: Options, *, run: bool)
     found: dict[str, Facts] = {}
     for item in thinned:
         name, group = item.name, coupling.group_of[item.name]
+        if name in renewed:
+            found[name] = {"none": _SOLVED, "measured": {"none": _SOLVED}}
+            continue
         own = probed.groups.get(name)
         beta, source = _beta(radii.of(group), own)
         obstacle = ways[name].obstacle or ("the network is big: --certify reads its weights again" if heavy else "")
@@ -76,7 +90,17 @@ def certificates(analysis: Analysis, plan: Plan, options: Options, *, run: bool)
             entry |= _bound(channels, item, str(plan.request.get("method", ""))) | {"beta_from": source}
         entry["measured"] = {"none": unmeasured or "no layer that could be run again"} if own is None else _plain(own)
         found[name] = entry
-    return found | {"": _whole(analysis, plan, options, probed)}
+    return found | {"": {"none": _SOLVED} if solved else _whole(analysis, plan, options, probed)}
+
+
+def _renewed(analysis: Analysis, thinned: list[GroupPlan], solved: Collection[str]) -> set[str]:
+    """Names of the groups that some reader with new weights reads."""
+    coupling, nodes = analysis.coupling, analysis.index.nodes
+    read = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
+    for each in coupling.trace.reads:
+        if nodes[each.node].output[0] in solved:
+            read[coupling.unit_of[each.array]] = True
+    return {item.name for item in thinned if read[coupling.group_of[item.name].units].any()}
 
 
 def _whole(analysis: Analysis, plan: Plan, options: Options, probed: Probed) -> Facts:

@@ -1,6 +1,6 @@
 """From file to file: analyse, rank, allocate, rewrite, write, prove. This page is the whole way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +61,11 @@ class Decision:
     plan: Plan
     refiner: Refiner | None = None
     solved: Reconstruction | None = None
+
+    @property
+    def renewed_nodes(self) -> Collection[str]:
+        """First outputs of the nodes that have new weights."""
+        return () if self.solved is None else self.solved.solved.keys()
 
     def renewed(self, model: Model, options: Options) -> Analysis:
         """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
@@ -133,7 +138,9 @@ def prune_file(
     certified: dict[str, dict[str, Any]] = {}
     if options.certify or writing.groups or writing.report is not None:
         with clock.stage("certify"):
-            certified = certificates(decision.analysis, decision.plan, options, run=target is not None)
+            certified = certificates(
+                decision.analysis, decision.plan, options, run=target is not None, solved=decision.renewed_nodes
+            )
     with ExitStack() as stack:
         result, validation, staged = Place(), None, None
         if target is not None:
@@ -175,7 +182,7 @@ def prune_model(
         place = place_of(work)
     decision = plan_model(work, options, clock, replay, source=place.sha256)
     with clock.stage("certify"):
-        certified = certificates(decision.analysis, decision.plan, options, run=True)
+        certified = certificates(decision.analysis, decision.plan, options, run=True, solved=decision.renewed_nodes)
     with clock.stage("rewrite"):
         work, ready = _rewritten(work, decision, options, original.copy)
         _require_embeddable(work)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,11 +15,14 @@ from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+import onnxprune
 from onnxprune.cli import main
 
 __all__ = [
     "DATA",
+    "FLAGS",
     "MODELS",
+    "PLAIN",
     "ROOT",
     "Command",
     "Ran",
@@ -26,6 +30,7 @@ __all__ = [
     "dense",
     "foreign",
     "perceptron",
+    "prune_plain",
     "run_file",
     "weights",
 ]
@@ -33,6 +38,12 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 DATA = ROOT.parent / "shared" / "data" / "models"
+
+PLAIN: dict[str, Any] = {"method": "coreset", "allocation": "global", "refit": "off"}
+"""Options of a prune by weights alone: most tests are about what comes before and after the choice of channels."""
+
+FLAGS = tuple(text for name, value in PLAIN.items() for text in (f"--{name}", value))
+"""The same for the command; flags that come after them win."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,11 @@ class Command:
     def model(self, name: str) -> Path:
         """Copy one of the repository's networks into the folder."""
         return Path(shutil.copy(MODELS / name, self.folder / name))
+
+
+def prune_plain(model: Any, **options: Any) -> onnxprune.Result:
+    """Prune by weights alone, but for what the options say."""
+    return onnxprune.prune(model, **{**PLAIN, **options})
 
 
 def perceptron(*, hidden: int = 12, seed: int = 0) -> ModelProto:

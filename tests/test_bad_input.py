@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from doors import DATA, Command, convolutional, foreign, perceptron, run_file, weights
+from doors import DATA, FLAGS, Command, convolutional, foreign, perceptron, run_file, weights
 from net import Net
 from onnx import ModelProto, numpy_helper
 
 from onnxprune.graph import runtime, save
 
-HALF = ("--ratio", "0.5")
+HALF = ("--ratio", "0.5", *FLAGS)
 
 
 def rejects(command: Command, source: Path, *words: str) -> None:
@@ -268,7 +268,7 @@ def test_ratio_out_of_range(command: Command, ratio: str) -> None:
     ("--method", "magic"),
     ("--measure", "flops"),
     ("--allocation", "fair"),
-    ("--refit", "on"),
+    ("--refit", "yes"),
     ("--round-to", "0"),
     ("--round-to", "-8"),
     ("--round-to", "some"),
@@ -353,11 +353,11 @@ def test_shapes_that_the_network_cannot_take(command: Command) -> None:
 def test_a_share_out_of_reach(command: Command) -> None:
     path = command.model("lenet-300-100.onnx")
     out = command.folder / "out.onnx"
-    flags = ("--exclude", "/fc1/Gemm", "--ratio", "0.9")
+    flags = (*FLAGS, "--exclude", "/fc1/Gemm", "--ratio", "0.9")
     for more in ((), ("--dry-run",), ("--allocation", "global"), ("--method", "coreset-sampled")):
         command.refused(path, out, *flags, *more, words=["0.9 cannot be reached: at most", "%", "--best-effort"])
-    command.refused(path, out, "--ratio", "0.00001", words=["remove nothing", "ask for more"])
-    command.refused(path, out, "--ratio", "0.5", "--round-to", "4096", words=["at most 0.0%"])
+    command.refused(path, out, *FLAGS, "--ratio", "0.00001", words=["remove nothing", "ask for more"])
+    command.refused(path, out, *HALF, "--round-to", "4096", words=["at most 0.0%"])
 
 
 def test_sampled_counts_cannot_be_rounded(command: Command) -> None:
@@ -505,7 +505,7 @@ def test_a_weight_that_is_not_finite_can_be_left_out(command: Command) -> None:
     array[:, 2] = np.inf
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     out = command.folder / "out.onnx"
-    command.done(command.put(proto), out, "--ratio", "0.2", "--exclude", "gemm4")
+    command.done(command.put(proto), out, *FLAGS, "--ratio", "0.2", "--exclude", "gemm4")
     assert weights(onnx.load(out))[tensor.name].tobytes() == array.tobytes()
 
 
@@ -546,7 +546,7 @@ def test_a_file_whose_own_notes_keep_onnxruntime_from_loading_it(command: Comman
     path = DATA / "ocr-ppocrv3_det_en_2023may.onnx"
     if not path.exists():
         pytest.skip(f"{path} is not at hand")
-    assert "Sound" in command.done(path, command.folder / "out.onnx", "--ratio", "0.3").out
+    assert "Sound" in command.done(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.3").out
 
 
 @pytest.mark.parametrize(("ir", "opset"), [(14, 17), (13, 28), (14, 28)])
@@ -567,7 +567,7 @@ def test_versions_that_onnxruntime_does_not_read(command: Command, ir: int, opse
 def test_a_foreign_operator_in_the_middle(command: Command) -> None:
     path = command.put(foreign(first=24, second=20))
     out, report = command.folder / "out.onnx", command.folder / "r.json"
-    ran = command.done(path, out, "--ratio", "0.4", "--report", report)
+    ran = command.done(path, out, *FLAGS, "--ratio", "0.4", "--report", report)
     facts = json.loads(report.read_text())
     kept = {group["name"]: group["kept"] / group["channels"] for group in facts["groups"]}
     assert kept["gemm0"] < 1
@@ -581,7 +581,7 @@ def test_a_foreign_operator_in_the_middle(command: Command) -> None:
 
 def test_a_foreign_operator_before_everything(command: Command) -> None:
     path = command.put(foreign(first=0, second=40))
-    command.refused(path, command.folder / "out.onnx", "--ratio", "0.4", words=["onnxruntime", "proved"])
+    command.refused(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.4", words=["onnxruntime", "proved"])
 
 
 # --- interruption
@@ -648,7 +648,7 @@ def test_random_damage(command: Command) -> None:
         places = rng.integers(low, len(damaged), rng.integers(1, 5))
         damaged[places] = rng.integers(0, 256, len(places))
         path.write_bytes(damaged.tobytes())
-        ran = command(path, out, "--ratio", "0.4", "--best-effort")
+        ran = command(path, out, *FLAGS, "--ratio", "0.4", "--best-effort")
         assert "Traceback" not in ran.err and "fault of onnxprune" not in ran.err, (places, ran.err)
         assert ran.err.count("\n") == (ran.code != 0), (places, ran)
         assert out.exists() == (ran.code == 0)

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from doors import PLAIN
 from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -190,5 +191,5 @@ def test_a_network_of_other_floats_is_proved_in_sections(tmp_path: Path, monkeyp
         value.type.tensor_type.elem_type = TensorProto.BFLOAT16
     source = stored(proto, tmp_path)
     monkeypatch.setattr(staged, "LIMITS", Limits(weights=20_000, nodes=1 << 20))
-    report = prune_file(source, tmp_path / "out.onnx", Options(ratio=0.3)).report
+    report = prune_file(source, tmp_path / "out.onnx", Options(ratio=0.3, **PLAIN)).report
     assert report["validation"]["twin"]["passed"] and report["validation"]["twin"]["compared"] > 1

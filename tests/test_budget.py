@@ -1,5 +1,7 @@
 """Costs against brute force, and allocations against what they promise."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -201,3 +203,115 @@ def test_the_order_of_scores_is_never_broken_by_a_step() -> None:
     flat = Item(6, 1, np.full(6, 3.0), 1)
     found = allocate(channels([6, 6]), [bumpy, flat], 0.5, allocation="global")
     assert found.counts.sum() == 6 and found.removed == 0.5
+
+
+# --- by errors
+
+
+def priced(prices: list[float], sizes: list[int]) -> Cost:
+    """A cost without products: every channel of a group costs the group's price, whatever else is kept."""
+    terms = [Term(price, (Axis(0.0, (group,), (1.0,)),)) for group, price in enumerate(prices)]
+    return make_cost(terms, constant=1.0, groups=len(sizes))
+
+
+def losing(size: int, rng: np.random.Generator, *, convex: bool = True, floor: int = 1) -> Item:
+    """A group with losses that fall from one to nothing as channels stay."""
+    gains = rng.random(size) ** 3 + 1e-3
+    gains = np.sort(gains)[::-1] if convex else gains
+    lost = 1.0 - np.concatenate([[0.0], np.cumsum(gains) / gains.sum()])
+    return Item(size, 1, rng.random(size), floor, lost)
+
+
+def lost(given: list[Item], counts: Sequence[int]) -> float:
+    found = 0.0
+    for item, count in zip(given, counts, strict=True):
+        assert item.losses is not None
+        found += float(item.losses[count])
+    return found
+
+
+@pytest.mark.parametrize("convex", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_order_by_errors_passes_through_what_is_best_at_any_price(seed: int, convex: bool) -> None:
+    """Brute force over all counts: the least of losses plus a multiplier times the cost is where the order leads."""
+    rng = np.random.default_rng([seed, 3])
+    sizes, floors = [5, 7, 4], [1, 3, 2]
+    prices = [float(price) for price in rng.integers(1, 9, 3)]
+    cost = priced(prices, sizes)
+    given = [losing(size, rng, convex=convex, floor=floor) for size, floor in zip(sizes, floors, strict=True)]
+    every = list(product(*(range(item.floor, item.size + 1) for item in given)))
+    losses, costs = np.array([lost(given, counts) for counts in every]), np.array(every) @ prices
+    best = {every[int(np.argmin(losses + multiplier * costs))] for multiplier in np.geomspace(1e-4, 1.0, 60)}
+    assert len(best) >= (5 if convex else 3)
+    for counts in best - {tuple(sizes)}:
+        ratio = 1 - cost.value(np.array(counts)) / cost.value(np.array(sizes))
+        found = allocate(cost, given, ratio, allocation="error")
+        assert tuple(found.counts) == counts and found.removed == pytest.approx(ratio)
+
+
+def test_of_channels_that_cost_the_same_those_that_lose_least_go() -> None:
+    """Brute force for every number that can go."""
+    rng = np.random.default_rng(0)
+    sizes = [4, 6, 5]
+    given = [losing(size, rng) for size in sizes]
+    every = list(product(*(range(1, size + 1) for size in sizes)))
+    for gone in range(1, sum(sizes) - 2):
+        found = allocate(channels(sizes), given, gone / sum(sizes), allocation="error")
+        assert sum(sizes) - found.counts.sum() == gone
+        least = min(lost(given, counts) for counts in every if sum(sizes) - sum(counts) == gone)
+        assert lost(given, found.counts.tolist()) == pytest.approx(least, rel=1e-12)
+
+
+def test_a_group_of_which_nothing_is_known_goes_by_its_scores() -> None:
+    """As if what the scores add up to were what is lost; beside groups of which more is known, too."""
+    cost, sizes = chain(20, 64, 128, 40, 10)
+    unknown = items(sizes)
+    shares = [np.cumsum(item.scores) / item.scores.sum() for item in unknown]
+    known = [
+        replace(item, losses=1.0 - np.concatenate([[0.0], share])) for item, share in zip(unknown, shares, strict=True)
+    ]
+    for ratio in (0.2, 0.5, 0.8):
+        expected = allocate(cost, known, ratio, allocation="error").counts.tolist()
+        assert allocate(cost, unknown, ratio, allocation="error").counts.tolist() == expected
+        assert allocate(cost, [known[0], *unknown[1:]], ratio, allocation="error").counts.tolist() == expected
+    dead = [Item(8, 1, np.zeros(8), 1), Item(8, 1, np.ones(8), 1)]
+    assert allocate(channels([8, 8]), dead, 0.5, allocation="error").removed == 0.5
+
+
+def test_more_wanted_takes_no_channel_back() -> None:
+    """Keys ascend within a group, whatever its losses: where prices are fixed, counts only fall."""
+    rng = np.random.default_rng(4)
+    sizes = [30, 20, 25]
+    given = [losing(size, rng, convex=False) for size in sizes]
+    counts = [allocate(channels(sizes), given, gone / 75, allocation="error").counts for gone in range(1, 73)]
+    assert all((later <= earlier).all() for earlier, later in pairwise(counts))
+
+
+@pytest.mark.parametrize("convex", [True, False])
+def test_the_share_is_met_by_errors(convex: bool) -> None:
+    """Products of counts: what a channel saves depends on what the others keep."""
+    sizes = [64, 128, 40, 96]
+    cost, _ = chain(20, *sizes, 10)
+    rng = np.random.default_rng(6)
+    given = [losing(size, rng, convex=convex) for size in sizes]
+    for ratio in (0.1, 0.3, 0.5, 0.7, 0.9):
+        found = allocate(cost, given, ratio, allocation="error")
+        assert abs(found.removed - ratio) <= 0.0025
+        assert found.removed == pytest.approx(1 - cost.value(found.counts) / cost.value(np.array(sizes)))
+
+
+def test_what_saves_nothing_stays() -> None:
+    rng = np.random.default_rng(1)
+    given = [losing(10, rng), losing(10, rng)]
+    found = allocate(priced([0.0, 1.0], [10, 10]), given, 0.5, allocation="error")
+    assert found.counts[0] == 10 and found.counts[1] < 10
+
+
+def test_a_share_is_met_where_the_fine_channels_are_those_that_should_stay() -> None:
+    """By the order only channels that weigh a fifteenth each go; a tenth of the others makes up for the rest."""
+    cost, sizes = priced([10.0, 1.0], [10, 50]), [10, 50]
+    cheap = Item(10, 1, np.ones(10), 1, np.linspace(1e-6, 0.0, 11))
+    dear = Item(50, 1, np.ones(50), 1, np.linspace(1.0, 0.0, 51))
+    for ratio in (0.1, 0.24, 0.3, 0.37, 0.5):
+        found = allocate(cost, [cheap, dear], ratio, allocation="error")
+        assert abs(found.removed - ratio) <= 0.01 and sizes[1] - found.counts[1] <= 8

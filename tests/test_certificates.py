@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from doors import Command, convolutional, dense, perceptron
+from doors import FLAGS, PLAIN, Command, convolutional, dense, perceptron, prune_plain
 from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
@@ -138,7 +138,7 @@ def chain(*, activation: str = "Relu", seed: int = 0) -> ModelProto:
 
 
 def facts(proto: ModelProto, **options: Any) -> tuple[dict[str, Any], onnxprune.Result]:
-    result = onnxprune.prune(proto, ratio=0.4, best_effort=True, **options)
+    result = prune_plain(proto, ratio=0.4, best_effort=True, **options)
     return {group["name"]: group["certificate"] for group in result.report["groups"]}, result
 
 
@@ -268,11 +268,11 @@ def test_an_input_bound_makes_scores_those_of_its_ball() -> None:
     found, _ = facts(proto, input_bound=100.0)
     assert {entry["beta_from"] for entry in found.values() if entry} == {"--input-bound"}
     analysis = analyse(graph_io.from_proto(proto))
-    ranked = choose.rank(analysis, Options(ratio=0.4, input_bound=1e6), Clock().progress)
+    ranked = choose.rank(analysis, Options(ratio=0.4, input_bound=1e6, **PLAIN), Clock().progress)
     reader = choose.channel_reader(analysis)
     channels = reader.channels(analysis.coupling.groups[0])
     largest = np.abs(channels.outgoing[0]).sum(axis=2).max(axis=1)
-    np.testing.assert_allclose(ranked[0].scores, largest / largest.sum(), rtol=1e-5)
+    np.testing.assert_allclose(ranked.choices[0].scores, largest / largest.sum(), rtol=1e-5)
     with pytest.raises(onnxprune.UsageError, match="--input-bound"):
         onnxprune.prune(proto, ratio=0.4, input_bound=0.0)
 
@@ -280,17 +280,17 @@ def test_an_input_bound_makes_scores_those_of_its_ball() -> None:
 def test_a_plan_remembers_its_draws(command: Command) -> None:
     _, result = facts(dense(), method="coreset-sampled")
     assert all((group.draws > 0) == bool(group.factors) for group in result.plan.groups)
-    again = onnxprune.prune(dense(), replay=onnxprune.Plan.from_json(result.plan.to_json()))
+    again = prune_plain(dense(), replay=onnxprune.Plan.from_json(result.plan.to_json()))
     assert [g["certificate"] for g in again.report["groups"]] == [g["certificate"] for g in result.report["groups"]]
 
 
 def test_the_command_looks_for_certificates_where_they_are_seen(command: Command) -> None:
     source, out = command.put(perceptron()), command.folder / "out.onnx"
-    assert "Certificates" not in command.done(source, out, "--ratio", "0.4", "--best-effort").out
-    assert "Certificates" in command.done(source, out, "--ratio", "0.4", "--best-effort", "--certify").out
-    command.done(source, out, "--ratio", "0.4", "--best-effort", "--report", command.folder / "r.json")
+    assert "Certificates" not in command.done(source, out, *FLAGS, "--ratio", "0.4", "--best-effort").out
+    assert "Certificates" in command.done(source, out, *FLAGS, "--ratio", "0.4", "--best-effort", "--certify").out
+    command.done(source, out, *FLAGS, "--ratio", "0.4", "--best-effort", "--report", command.folder / "r.json")
     report = json.loads((command.folder / "r.json").read_text())
     assert all("measured" in group["certificate"] for group in report["groups"])
-    dry = prune_file(source, None, Options(ratio=0.4, best_effort=True), writing=Writing(groups=True)).report
+    dry = prune_file(source, None, Options(ratio=0.4, best_effort=True, **PLAIN), writing=Writing(groups=True)).report
     assert {group["certificate"]["measured"]["none"] for group in dry["groups"]} == {"nothing was run"}
     assert {group["certificate"]["beta_from"] for group in dry["groups"]} == {"assumed"}

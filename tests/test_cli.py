@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from doors import Command, Maker, Ran, convolutional, dense, perceptron, run_file, weights
+from doors import FLAGS, Command, Maker, Ran, convolutional, dense, perceptron, prune_plain, run_file, weights
 from net import Net
 from onnx import ModelProto
 from rich.console import Console
@@ -32,6 +32,8 @@ NETWORKS = {
     "convolutional": convolutional,
     "dense": dense,
 }
+FEW = ("--synthetic", "32")
+SAMPLED = ("coreset-sampled", "coreset-distinct", "lowner-sampled")
 FILES = {"lenet": "lenet-300-100.onnx", "resnet": "resnet8-mnist.onnx"}
 
 
@@ -42,9 +44,9 @@ def place(command: Command, name: str) -> Path:
 
 
 def prune(command: Command, path: Path, *flags: object, name: str = "out.onnx") -> dict[str, Any]:
-    """Prune with a report, which is returned."""
+    """Prune by weights alone, unless the flags say otherwise, with a report, which is returned."""
     report = command.folder / "report.json"
-    command.done(path, command.folder / name, *flags, "--report", report)
+    command.done(path, command.folder / name, *FLAGS, *flags, "--report", report)
     return read(report)
 
 
@@ -113,7 +115,7 @@ def test_every_method_meets_the_ratio_or_says_so(command: Command, method: str) 
     for name in NETWORKS:
         path = place(command, name)
         for seed in range(3):
-            flags = ("--ratio", "0.5", "--method", method, "--seed", seed)
+            flags = (*FLAGS, "--ratio", "0.5", "--method", method, "--seed", seed, *FEW)
             report = command.folder / "report.json"
             report.unlink(missing_ok=True)
             ran = command(path, command.folder / "out.onnx", *flags, "--report", report)
@@ -127,7 +129,7 @@ def test_every_method_meets_the_ratio_or_says_so(command: Command, method: str) 
 
 def test_beyond_reach(command: Command) -> None:
     path = command.model("lenet-300-100.onnx")
-    flags = ("--min-keep", "0.5", "--ratio", "0.9")
+    flags = (*FLAGS, "--min-keep", "0.5", "--ratio", "0.9")
     line = command.refused(path, command.folder / "out.onnx", *flags, words=["cannot be reached", "--best-effort"])
     found = re.search(r"at most ([0-9.]+)% of the parameters", line)
     assert found is not None
@@ -143,7 +145,8 @@ def test_coarse_networks_are_met_by_departing_from_the_order(command: Command) -
     facts = prune(command, command.put(perceptron(hidden=12)), "--ratio", "0.5")
     assert abs(facts["achieved"]["params"] - 0.5) <= 0.01
     path = command.put(perceptron(hidden=2))
-    line = command.refused(path, command.folder / "no.onnx", "--ratio", "0.1", words=["nearest is", "--best-effort"])
+    flags = (*FLAGS, "--ratio", "0.1")
+    line = command.refused(path, command.folder / "no.onnx", *flags, words=["nearest is", "--best-effort"])
     assert "weigh more" in line
 
 
@@ -249,7 +252,7 @@ def test_a_plan_that_keeps_everything_changes_nothing(command: Command) -> None:
     for name in NETWORKS:
         path = place(command, name)
         plan = command.folder / "plan.json"
-        command.done(path, "--dry-run", "--ratio", "0.3", "--plan", plan)
+        command.done(path, "--dry-run", *FLAGS, "--ratio", "0.3", "--plan", plan)
         data = json.loads(plan.read_text())
         for group in data["groups"]:
             group["kept"] = list(range(group["channels"]))
@@ -269,10 +272,10 @@ def test_a_dry_run_writes_no_network_and_runs_nothing(command: Command, monkeypa
     (command.folder / "out.onnx").unlink()
     monkeypatch.setattr(pipeline, "validate", forbidden)
     before = command.tree()
-    ran = command.done(path, command.folder / "out.onnx", "--dry-run", "--ratio", "0.6")
+    ran = command.done(path, command.folder / "out.onnx", "--dry-run", *FLAGS, "--ratio", "0.6")
     assert "Dry run" in ran.out and command.tree() == before
     report, plan = command.folder / "r.json", command.folder / "p.json"
-    command.done(path, "--dry-run", "--ratio", "0.6", "--report", report, "--plan", plan)
+    command.done(path, "--dry-run", *FLAGS, "--ratio", "0.6", "--report", report, "--plan", plan)
     dry = read(report)
     measured = [[group.pop("certificate")["measured"] for group in each["groups"]] for each in (dry, facts)]
     assert all(entry == {"none": "nothing was run"} for entry in measured[0])
@@ -291,12 +294,11 @@ def test_the_same_seed_gives_the_same_bytes(command: Command, method: str) -> No
     path = command.model("lenet-300-100.onnx")
     written = []
     for seed in (0, 0, 1):
-        prune(command, path, "--ratio", "0.5", "--method", method, "--seed", seed)
+        prune(command, path, "--ratio", "0.5", "--method", method, "--seed", seed, *FEW)
         written.append((command.folder / "out.onnx").read_bytes())
     assert written[0] == written[1]
-    assert (written[0] != written[2]) == (
-        METHODS[method].random_order or method in ("coreset-sampled", "coreset-distinct")
-    )
+    by_chance = METHODS[method].random_order or method in SAMPLED
+    assert (written[0] != written[2]) == (by_chance or METHODS[method].needs_data)
 
 
 def test_the_same_bytes_in_another_process(command: Command) -> None:
@@ -304,7 +306,7 @@ def test_the_same_bytes_in_another_process(command: Command) -> None:
     written = []
     for seed in ("0", "1"):
         out = command.folder / f"out{seed}.onnx"
-        flags = ["--ratio", "0.5", "--save-as-external-data", "--plan", f"{out}.json"]
+        flags = [*FLAGS, "--ratio", "0.5", "--save-as-external-data", "--plan", f"{out}.json"]
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run(
             [sys.executable, "-m", "onnxprune", path, out, *flags],
@@ -426,7 +428,7 @@ def test_distances_that_json_does_not_know(command: Command) -> None:
     net = Net()
     hidden = net.add("Relu", net.gemm(net.input(4, 8), 40, 8))
     path = command.put(net.done(net.add("Log", net.add("Relu", net.gemm(hidden, 6, 40)))))
-    command.done(path, command.folder / "out.onnx", "--ratio", "0.4", "--report", command.folder / "r.json")
+    command.done(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.4", "--report", command.folder / "r.json")
     assert read(command.folder / "r.json")["validation"]["twin"]["passed"]
 
 
@@ -436,7 +438,7 @@ def test_distances_that_json_does_not_know(command: Command) -> None:
 def test_streams(command: Command) -> None:
     path = command.model("lenet-300-100.onnx")
     out = command.folder / "out.onnx"
-    plain = command.done(path, out, "--ratio", "0.6").out
+    plain = command.done(path, out, *FLAGS, "--ratio", "0.6").out
     for words in (
         "parameters",
         "266,610",
@@ -448,10 +450,10 @@ def test_streams(command: Command) -> None:
     ):
         assert words in plain
     assert "/fc1/Gemm" not in plain and "\x1b" not in plain
-    ran = command(path, out, "--ratio", "0.6", "-v")
+    ran = command(path, out, *FLAGS, "--ratio", "0.6", "-v")
     assert ran.code == 0 and "/fc1/Gemm" in ran.out and "graph output: logits" in ran.out and "Seconds" in ran.out
     assert [line.split(":")[1].strip() for line in ran.err.splitlines()][:2] == ["load", "analyse"]
-    quiet = command.done(path, out, "--ratio", "0.6", "-q")
+    quiet = command.done(path, out, *FLAGS, "--ratio", "0.6", "-q")
     assert quiet.out == ""
     listed = command.done("inspect", path).out
     assert "/fc1/Gemm" in listed and "can be removed, at most" in listed and "99.7%" in listed
@@ -459,9 +461,10 @@ def test_streams(command: Command) -> None:
 
 def test_poor_fidelity_is_said_in_plain_words(command: Command) -> None:
     path = command.model("lenet-300-100.onnx")
-    poor = " ".join(command.done(path, command.folder / "out.onnx", "--ratio", "0.9", "--method", "random").out.split())
+    out = command.folder / "out.onnx"
+    poor = " ".join(command.done(path, out, *FLAGS, "--ratio", "0.9", "--method", "random").out.split())
     assert re.search(r"agrees with the original on \d+% of 64 random inputs: recover it with calibration data", poor)
-    good = command.done(path, command.folder / "out.onnx", "--ratio", "0.02").out
+    good = command.done(path, out, *FLAGS, "--ratio", "0.02").out
     assert "recover" not in good
 
 
@@ -489,17 +492,18 @@ def test_in_a_process_of_its_own(command: Command, program: list[str]) -> None:
         full = [sys.executable, *program, *map(str, arguments)]
         return subprocess.run(full, capture_output=True, text=True, check=False, **more)
 
-    ran = run(path, command.folder / "out.onnx", "--ratio", "0.6")
+    ran = run(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.6")
     assert ran.returncode == 0 and ran.stderr == "" and "Sound" in ran.stdout
-    assert run().returncode == 2 and run("none.onnx", "o.onnx", "--ratio", "0.6").returncode == 1
-    piped = run(path, command.folder / "out.onnx", "--ratio", "0.6", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert run().returncode == 2 and run("none.onnx", "o.onnx", *FLAGS, "--ratio", "0.6").returncode == 1
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    piped = run(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.6", env=ascii_only)
     assert piped.returncode == 0 and "Sound" in piped.stdout
 
 
 def test_a_table_that_cannot_be_printed(command: Command) -> None:
     path = command.model("lenet-300-100.onnx")
     with Path("/dev/full").open("w") as full:
-        arguments = [sys.executable, "-m", "onnxprune", path, command.folder / "out.onnx", "--ratio", "0.6"]
+        arguments = [sys.executable, "-m", "onnxprune", path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.6"]
         ran = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ran.returncode == 1 and ran.stderr.count("\n") == 1 and "No space left" in ran.stderr
     assert (command.folder / "out.onnx").exists()
@@ -508,7 +512,7 @@ def test_a_table_that_cannot_be_printed(command: Command) -> None:
 def test_nobody_looks(command: Command) -> None:
     """Standard output is closed, or closed early: the work is done all the same, without a traceback."""
     path = command.model("lenet-300-100.onnx")
-    arguments = [sys.executable, "-m", "onnxprune", path, command.folder / "out.onnx", "--ratio", "0.6"]
+    arguments = [sys.executable, "-m", "onnxprune", path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.6"]
     ran = subprocess.run(arguments, preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "") and (command.folder / "out.onnx").exists()
     (command.folder / "out.onnx").unlink()
@@ -524,13 +528,13 @@ def test_names_that_look_like_markup(command: Command) -> None:
     for number, name in enumerate(["a[/b]", "[red]x", ":smile:", "ü – 層", "two\nlines", "[/]", "tab\t"]):
         proto.graph.node[number].name = name
     path = command.put(proto)
-    flags = ("--ratio", "0.4", "--report", command.folder / "r.json", "--plan", command.folder / "p.json")
+    flags = (*FLAGS, "--ratio", "0.4", "--report", command.folder / "r.json", "--plan", command.folder / "p.json")
     shown = command(path, command.folder / "out.onnx", *flags, "-v")
     assert shown.code == 0 and "a[/b]" in shown.out and ":smile:" in shown.out
     assert {group["name"] for group in read(command.folder / "r.json")["groups"]} == {"a[/b]", ":smile:", "two\nlines"}
     assert "a[/b]" in command.done("inspect", path).out
     command.done(path, command.folder / "again.onnx", "--replay", command.folder / "p.json")
-    command.refused(path, command.folder / "out.onnx", "--ratio", "0.9", "--exclude", "two\nlines")
+    command.refused(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.9", "--exclude", "two\nlines")
 
 
 class _Terminal:
@@ -580,13 +584,13 @@ def test_a_wrong_result_is_not_written(command: Command, monkeypatch: pytest.Mon
     out.write_text("precious")
     monkeypatch.setattr(pipeline, "apply", wrong)
     before = command.tree()
-    flags = ("--ratio", "0.5", "--report", command.folder / "r.json", "--plan", command.folder / "p.json")
+    flags = (*FLAGS, "--ratio", "0.5", "--report", command.folder / "r.json", "--plan", command.folder / "p.json")
     ran = command(path, out, *flags)
     assert ran.code == 3 and ran.out == "" and ran.err.count("\n") == 1
     assert "differs from the masked original" in ran.err and "nothing was written" in ran.err
     assert command.tree() == before
     with pytest.raises(onnxprune.ValidationError):
-        onnxprune.prune(path, ratio=0.5)
+        prune_plain(path, ratio=0.5)
 
 
 def test_a_result_that_does_not_run_is_not_written(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,7 +603,7 @@ def test_a_result_that_does_not_run_is_not_written(command: Command, monkeypatch
 
     path = command.model("lenet-300-100.onnx")
     monkeypatch.setattr(pipeline, "apply", wrong)
-    ran = command(path, command.folder / "out.onnx", "--ratio", "0.5")
+    ran = command(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.5")
     assert ran.code == 3 and ran.err.count("\n") == 1 and "onnxruntime cannot" in ran.err
     assert not (command.folder / "out.onnx").exists()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime
 import pytest
-from doors import Command
+from doors import FLAGS, Command, prune_plain
 from forms import copy, other_floats, sparse
 from net import FLOAT, Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -32,7 +32,7 @@ def chain(middle: Middle = lambda net, hidden: hidden, *, opset: int = 17, ir: i
 def assert_pruned(proto: ModelProto, *, groups: list[int] | None = None) -> onnxprune.Result:
     """Prune a network, which is left as it is; the result is proved, and onnxruntime takes it."""
     before = copy(proto)
-    result = onnxprune.prune(proto, ratio=0.4, best_effort=True)
+    result = prune_plain(proto, ratio=0.4, best_effort=True)
     assert proto == before
     assert [group["channels"] for group in result.report["groups"]] == ([12] if groups is None else groups)
     assert result.report["validation"]["twin"]["passed"] and not result.report["validation"]["unproved"]
@@ -240,7 +240,7 @@ def test_a_cycle_is_no_network() -> None:
     proto = chain()
     proto.graph.node[0].input[0] = proto.graph.node[1].output[0]
     with pytest.raises(onnxprune.ModelError, match="not a valid ONNX network"):
-        onnxprune.prune(proto, ratio=0.4)
+        prune_plain(proto, ratio=0.4)
 
 
 # ---- signatures -----------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_a_shape_for_an_input_without_a_rank() -> None:
     model = io.from_proto(proto)
     given = infer_shapes(analyse(model).index, model.skeleton(), {"x0": (5, 6, 3)})
     assert given.inputs == {"x0": (5, 6, 3)} and not any(given.static["x0"][:2])
-    result = onnxprune.prune(proto, ratio=0.4, best_effort=True, input_shapes={"x0": (5, 6, 3)})
+    result = prune_plain(proto, ratio=0.4, best_effort=True, input_shapes={"x0": (5, 6, 3)})
     assert result.report["groups"][0]["channels"] == 8
 
 
@@ -325,7 +325,7 @@ def test_sparse_weights(share: float, node: bool) -> None:
     else:
         proto.graph.sparse_initializer.append(tensor)
     assert sum(weights_of(proto)) == sum(weights_of(dense))
-    first, second = (onnxprune.prune(each, ratio=0.4) for each in (proto, dense))
+    first, second = (prune_plain(each, ratio=0.4) for each in (proto, dense))
     assert [g.kept for g in first.plan.groups] == [g.kept for g in second.plan.groups]
     assert first.report["achieved"] == second.report["achieved"]
     written = len(first.model.graph.sparse_initializer) + sum(
@@ -352,7 +352,7 @@ def _attention() -> ModelProto:
 @pytest.mark.parametrize("make", [chain, _attention])
 def test_other_floats(make: Callable[[], ModelProto], kind: int) -> None:
     proto = other_floats(make(), kind)
-    result = onnxprune.prune(proto, ratio=0.3, best_effort=True)
+    result = prune_plain(proto, ratio=0.3, best_effort=True)
     validation = result.report["validation"]
     assert result.report["groups"] and validation["twin"]["passed"]
     floats = {tensor.data_type for tensor in result.model.graph.initializer} - {TensorProto.INT64}
@@ -364,7 +364,7 @@ def test_other_floats(make: Callable[[], ModelProto], kind: int) -> None:
 
 def test_the_report_says_in_which_type_it_was_proved(command: Command) -> None:
     path = command.put(other_floats(chain(), TensorProto.BFLOAT16))
-    ran = command.done(path, command.folder / "out.onnx", "--ratio", "0.4", "--best-effort")
+    ran = command.done(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.4", "--best-effort")
     assert "proved in float32" in " ".join(ran.out.split())
 
 
@@ -376,7 +376,7 @@ def test_what_is_rounded_to_a_coarse_type(method: str) -> None:
     mean = net.add("ReduceMean", hidden, net.constant([1]), keepdims=1)
     gated = net.add("Mul", net.add("Relu", net.conv(hidden, 12, 16)), mean)
     proto = other_floats(net.done(net.conv(gated, 4, 12)), TensorProto.BFLOAT16)
-    result = onnxprune.prune(proto, ratio=0.5, method=method, best_effort=True)
+    result = prune_plain(proto, ratio=0.5, method=method, best_effort=True)
     twin = result.report["validation"]["twin"]
     assert twin["passed"] and twin["tolerance"] == 4e-2
 

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from cases import attention, einsum, transformers
 from cases.case import Case
+from doors import prune_plain
 from onnx import ModelProto
 from oracle import TOLERANCE, analyse, assert_sound, prune, random_plan, twin_gap
 
@@ -36,7 +37,7 @@ def shapes(proto: ModelProto) -> Counter[tuple[int, ...]]:
 
 
 def test_whole_heads() -> None:
-    result = onnxprune.prune(network("attention, MatMul and Add"), ratio=0.5, measure="channels")
+    result = prune_plain(network("attention, MatMul and Add"), ratio=0.5, measure="channels")
     (group,) = result.report["groups"]
     assert (group["channels"], group["step"], group["kept"]) == (HEADS, 1, HEADS // 2)
     assert shapes(result.model) == Counter([(7, 8), (7, 8), (7, 6), (6, 2)])
@@ -44,7 +45,7 @@ def test_whole_heads() -> None:
 
 def test_features_go_equally_from_each_head() -> None:
     options = {"measure": "channels", "allocation": "uniform", "best_effort": True, "head_dim": True}
-    result = onnxprune.prune(network("attention, MatMul and Add"), ratio=0.5, **options)
+    result = prune_plain(network("attention, MatMul and Add"), ratio=0.5, **options)
     keys, values = result.report["groups"]
     assert (keys["channels"], keys["step"]) == (HEADS * WIDTH, HEADS)
     assert (values["channels"], values["step"]) == (HEADS * OTHER, HEADS)
@@ -63,13 +64,13 @@ def test_unequal_heads_are_refused() -> None:
     kept = tuple(k for k in range(HEADS * WIDTH) if k != 1)
     plan = Plan("", (GroupPlan(found[0]["name"], HEADS * WIDTH, kept),), {"head_dim": True})
     with pytest.raises(RefusedError, match="heads of attention"):
-        onnxprune.prune(proto, replay=plan, head_dim=True)
+        prune_plain(proto, replay=plan, head_dim=True)
 
 
 def test_the_scale_stays() -> None:
     """What the operator would take from the number of features is spelled out as it was."""
     proto = network("Attention-23-heads beside one another", attention.CASES)
-    made = onnxprune.prune(proto, ratio=0.6, best_effort=True, head_dim=True).model
+    made = prune_plain(proto, ratio=0.6, best_effort=True, head_dim=True).model
     node = next(node for node in made.graph.node if node.op_type == "Attention")
     given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     assert given["q_num_heads"] == given["kv_num_heads"] == HEADS

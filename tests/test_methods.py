@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.sampling import draws_for
+from onnxprune.coreset.selection import losses
 from onnxprune.methods import (
     METHODS,
     Channels,
@@ -21,6 +23,7 @@ from onnxprune.methods import (
     mussay,
     order,
     recipe,
+    submodular,
     tukan,
 )
 from onnxprune.methods.recipe import table
@@ -275,19 +278,190 @@ def test_names_and_summaries(method: Recipe) -> None:
     assert "\n" not in method.summary
 
 
+# --- the contract where data says something
+
+
+def observed(
+    seed: int = 0, n: int = N, *, width: int = 1, spare: int = 0, samples: int = 200, dead: int | None = None
+) -> Layer:
+    """Moments of a layer that reads `width` columns of each of n channels, and `spare` columns that stay."""
+    rng = np.random.default_rng([23, seed])
+    columns = n * width + spare
+    rows = rng.standard_normal((samples, columns)) @ (np.eye(columns) + 0.3 * rng.standard_normal((columns, columns)))
+    blocks = rng.permutation(columns)[: n * width].reshape(n, width)
+    weights = rng.standard_normal((columns, 3))
+    if dead is not None:
+        rows[:, blocks[dead]] = 0.0
+        weights[blocks[dead]] = 0.0
+    return moments(rows, weights, blocks)
+
+
+def moments(rows: NDArray[np.float64], weights: NDArray[np.float64], blocks: NDArray[np.int64]) -> Layer:
+    """A layer that gives rows times weights, held on to with a thousandth of the rows' mean square."""
+    gram = rows.T @ rows / len(rows)
+    ridge = 1e-3 * max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
+    cross = gram @ weights + ridge * weights
+    energy = float(np.vdot(weights, cross))
+    fixed = np.setdiff1d(np.arange(len(gram)), blocks)
+    return Layer(gram + ridge * np.eye(len(gram)), cross, energy, np.arange(len(blocks)), blocks, fixed)
+
+
+def told(layers: tuple[Layer, ...], n: int = N, *, rows: int = 0) -> Channels:
+    """Generic channels of which data says this."""
+    return replace(generic(n=n, rows=rows), layers=layers, worth=tuple(1.0 / (k + 1) for k in range(len(layers))))
+
+
+def restricted(layer: Layer, members: list[int]) -> Layer:
+    """The same layer where only these channels have columns that may go."""
+    rest = np.setdiff1d(np.arange(len(layer.gram)), layer.blocks[members])
+    return replace(layer, members=np.array(members), blocks=layer.blocks[members], fixed=rest)
+
+
+def reordered(layer: Layer, permutation: NDArray[np.int64]) -> Layer:
+    """The same layer with its columns and channels in another order: new channel i is old channel permutation[i]."""
+    columns = np.concatenate([layer.blocks[permutation].ravel(), layer.fixed])
+    blocks = np.arange(layer.blocks.size).reshape(layer.blocks.shape)
+    gram = layer.gram[np.ix_(columns, columns)]
+    fixed = np.arange(layer.blocks.size, len(columns))
+    return Layer(gram, layer.cross[columns], layer.energy, layer.members, blocks, fixed)
+
+
+OBSERVED = {
+    "one reader": (observed(),),
+    "two readers": (observed(1), observed(2, width=4, spare=5)),
+    "fewer samples than columns": (observed(3, samples=10),),
+    "one sample": (observed(4, samples=1),),
+    "columns of some channels only": (observed(5), restricted(observed(6), [3, 7, 20])),
+    "of one channel only": (restricted(observed(7), [5]),),
+    "all columns alike": (moments(np.ones((9, N)), np.ones((N, 2)), np.arange(N)[:, None]),),
+    "nothing is read": (moments(np.zeros((9, N)), np.ones((N, 2)), np.arange(N)[:, None]),),
+    "nothing is made": (moments(np.ones((9, N)), np.zeros((N, 2)), np.arange(N)[:, None]),),
+    "nothing at all": (moments(np.zeros((9, N)), np.zeros((N, 2)), np.arange(N)[:, None]),),
+    "huge": (moments(1e15 * np.eye(N), np.ones((N, 1)), np.arange(N)[:, None]),),
+    "tiny": (moments(1e-15 * np.eye(N), np.ones((N, 1)), np.arange(N)[:, None]),),
+    "mixed scales": (moments(np.diag(10.0 ** -np.arange(N)), np.ones((N, 1)), np.arange(N)[:, None]),),
+}
+
+every_taught = over([method for method in METHODS.values() if method.needs_data])
+every_picking = over(
+    [method for method in METHODS.values() if method(told((observed(),)), seeded()).select is not None]
+)
+
+
+@every_method
+@pytest.mark.parametrize("case", OBSERVED)
+def test_with_data_every_choice_is_sound(method: Recipe, case: str) -> None:
+    channels = told(OBSERVED[case])
+    assert_sound(channels, method(channels, seeded()))
+
+
+def test_one_channel_with_data() -> None:
+    for method in METHODS.values():
+        channels = told((observed(n=1),), n=1)
+        assert_sound(channels, method(channels, seeded()))
+
+
+@every_taught
+def test_without_data_the_order_is_that_of_coreset(method: Recipe) -> None:
+    for rows in (0, ROWS):
+        found, expected = (each(generic(rows=rows), seeded()) for each in (method, METHODS["coreset"]))
+        np.testing.assert_array_equal(found.order, expected.order)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert found.select is None and "no data" in found.notes[0] and not found.notes[0].endswith(".")
+
+
+@every_taught
+def test_data_decides_and_chance_does_not(method: Recipe) -> None:
+    first, second = (method(told((observed(8),)), seeded(seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(first.order, second.order)
+    np.testing.assert_array_equal(first.scores, second.scores)
+    assert first.order.tolist() != method(told((observed(9),)), seeded()).order.tolist()
+    assert first.order.tolist() != method(generic(), seeded()).order.tolist() and not first.notes
+
+
+@every_taught
+@pytest.mark.parametrize(("width", "spare"), [(1, 0), (3, 4)])
+def test_with_data_permuting_the_channels_permutes_the_order(method: Recipe, width: int, spare: int) -> None:
+    layers = (observed(10, width=width, spare=spare), observed(11))
+    permutation = np.random.default_rng(5).permutation(N)
+    moved = tuple(reordered(layer, permutation) for layer in layers)
+    before, after = method(told(layers), seeded()), method(told(moved), seeded())
+    np.testing.assert_array_equal(permutation[after.order], before.order)
+    np.testing.assert_array_equal(after.scores, before.scores[permutation])
+    if before.select is not None and after.select is not None:
+        for count in (1, 9, N - 1):
+            picked = permutation[after.select(moved, (1.0, 1.0), count)]
+            np.testing.assert_array_equal(np.sort(picked), before.select(layers, (1.0, 1.0), count))
+
+
+@every_taught
+@pytest.mark.parametrize("dead", [0, 11, N - 1])
+@pytest.mark.parametrize("width", [1, 3])
+def test_with_data_a_dead_channel_goes_first(method: Recipe, dead: int, width: int) -> None:
+    layers = (observed(12, width=width, spare=2, dead=dead), observed(13, dead=dead))
+    choice = method(told(layers), seeded())
+    assert choice.order[-1] == dead
+    if choice.select is not None:
+        assert all(dead not in choice.select(layers, (1.0, 1.0), count) for count in range(1, N))
+
+
+@every_taught
+def test_with_data_prefixes_are_balanced_over_rows(method: Recipe) -> None:
+    channels = told((observed(14),), rows=ROWS)
+    assert channels.rows is not None
+    choice = method(channels, seeded())
+    assert choice.select is None, "what is picked anew need not be balanced"
+    for count in counts_of(channels):
+        taken = np.bincount(channels.rows[choice.order[:count]], minlength=ROWS)
+        assert taken.tolist() == [count // ROWS] * ROWS
+
+
+@every_taught
+def test_with_data_less_is_lost_than_by_chance(method: Recipe) -> None:
+    layers = (observed(15, width=2, spare=3), observed(16))
+    orders = [each(told(layers), seeded()).order for each in (method, METHODS["random"])]
+    ours, theirs = (losses(layers, (1.0, 1.0), found) for found in orders)
+    assert ours[N // 2] < 0.8 * theirs[N // 2] and ours.sum() < 0.8 * theirs.sum()
+
+
+@every_picking
+def test_what_is_picked_anew(method: Recipe) -> None:
+    """As many as are asked for, ascending and distinct, the same again, and no worse than the order's own first."""
+    for case, layers in OBSERVED.items():
+        choice = method(told(layers), seeded())
+        assert choice.select is not None
+        worth = (1.0,) * len(layers)
+        for count in (1, 7, N - 1, N):
+            kept = choice.select(layers, worth, count)
+            assert kept.size == count and np.all(np.diff(kept) > 0) and 0 <= kept[0] <= kept[-1] < N, case
+            np.testing.assert_array_equal(choice.select(layers, worth, count), kept)
+    layers = (observed(17),)
+    choice = method(replace(told(layers), worth=(1.0,)), seeded())
+    assert choice.select is not None
+    for count in range(1, N):
+        kept = choice.select(layers, (1.0,), count)
+        picked = np.concatenate([kept, np.setdiff1d(np.arange(N), kept)])
+        ours, before = (losses(layers, (1.0,), each)[count] for each in (picked, choice.order))
+        assert ours <= before * (1 + 1e-9)
+
+
 # --- the table
 
 
 def test_the_table() -> None:
     assert list(METHODS) == [
-        "random",
-        "l1",
-        "l2",
+        "auto",
+        "submodular",
+        "submodular-seq",
+        "submodular-layer",
         "coreset",
         "coreset-sampled",
         "coreset-distinct",
         "lowner",
         "lowner-sampled",
+        "random",
+        "l1",
+        "l2",
     ]
 
 
@@ -296,7 +470,9 @@ def test_a_name_used_twice_is_refused() -> None:
         table(baselines.RECIPES, mussay.RECIPES, baselines.RECIPES[1:])
 
 
-@pytest.mark.parametrize("module", [order, recipe, baselines, mussay, tukan], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [order, recipe, baselines, mussay, submodular, tukan], ids=lambda module: module.__name__
+)
 def test_examples_run(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0

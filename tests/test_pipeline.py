@@ -8,7 +8,19 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
-from doors import MODELS, Command, convolutional, dense, foreign, perceptron, run_file, weights
+from doors import (
+    FLAGS,
+    MODELS,
+    PLAIN,
+    Command,
+    convolutional,
+    dense,
+    foreign,
+    perceptron,
+    prune_plain,
+    run_file,
+    weights,
+)
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnxprune
@@ -42,13 +54,13 @@ def test_what_the_package_offers() -> None:
 
 def test_path_and_proto_give_what_the_command_gives(command: Command) -> None:
     out = command.folder / "out.onnx"
-    command.done(LENET, out, "--ratio", "0.6")
+    command.done(LENET, out, *FLAGS, "--ratio", "0.6")
     before = LENET.read_bytes()
     proto = onnx.load(LENET)
     results = [
-        onnxprune.prune(LENET, ratio=0.6),
-        onnxprune.prune(str(LENET), ratio=0.6),
-        onnxprune.prune(proto, ratio=0.6),
+        prune_plain(LENET, ratio=0.6),
+        prune_plain(str(LENET), ratio=0.6),
+        prune_plain(proto, ratio=0.6),
     ]
     assert LENET.read_bytes() == before and same(proto, onnx.load(LENET))
     for result in results:
@@ -67,7 +79,7 @@ def test_a_protobuf_is_left_as_it_is() -> None:
     for make in (perceptron, convolutional, dense):
         proto = make()
         before = proto.SerializeToString(deterministic=True)
-        result = onnxprune.prune(proto, ratio=0.5, method="coreset-distinct", best_effort=True)
+        result = prune_plain(proto, ratio=0.5, method="coreset-distinct", best_effort=True)
         assert proto.SerializeToString(deterministic=True) == before
         assert run_file(result.model.SerializeToString(), np.random.default_rng(0))[0].shape[1] in (4, 10)
         onnx.checker.check_model(result.model, full_check=True)
@@ -77,7 +89,7 @@ def test_a_graph_of_graphsurgeon() -> None:
     graph = gs.import_onnx(onnx.load(LENET))
     graph.name = "mine"
     before = gs.export_onnx(graph).SerializeToString(deterministic=True)
-    result = onnxprune.prune(graph, ratio=0.6)
+    result = prune_plain(graph, ratio=0.6)
     assert isinstance(result.model, gs.Graph) and result.model is not graph
     assert gs.export_onnx(graph).SerializeToString(deterministic=True) == before
     assert result.model.name == "mine" and result.model.opset == graph.opset
@@ -85,7 +97,7 @@ def test_a_graph_of_graphsurgeon() -> None:
     assert [tensor.name for tensor in result.model.outputs] == [tensor.name for tensor in graph.outputs]
     exported = gs.export_onnx(result.model)
     exported.ir_version = 10
-    expected = onnxprune.prune(LENET, ratio=0.6).model
+    expected = prune_plain(LENET, ratio=0.6).model
     rng = np.random.default_rng
     np.testing.assert_array_equal(
         run_file(exported.SerializeToString(), rng(0))[0], run_file(expected.SerializeToString(), rng(0))[0]
@@ -99,24 +111,24 @@ def test_a_graph_that_was_edited(tmp_path: Path) -> None:
     graph = gs.import_onnx(convolutional())
     for node in graph.nodes:
         node.name = ""
-    result = onnxprune.prune(graph, ratio=0.4)
+    result = prune_plain(graph, ratio=0.4)
     assert result.report["validation"]["twin"]["passed"]
     assert all(not node.name for node in graph.nodes)
     assert len({group["name"] for group in result.report["groups"]}) == len(result.report["groups"])
 
 
 def test_a_plan_is_replayed() -> None:
-    first = onnxprune.prune(LENET, ratio=0.5, method="coreset-sampled")
-    again = onnxprune.prune(LENET, replay=first.plan)
+    first = prune_plain(LENET, ratio=0.5, method="coreset-sampled")
+    again = prune_plain(LENET, replay=first.plan)
     assert same(first.model, again.model) and again.plan == first.plan
     assert onnxprune.Plan.from_json(first.plan.to_json()) == first.plan
     with pytest.raises(onnxprune.RefusedError, match="make the plan anew"):
-        onnxprune.prune(dense(), replay=first.plan)
+        prune_plain(dense(), replay=first.plan)
 
 
 def test_a_graph_with_a_plugin() -> None:
     graph = gs.import_onnx(foreign(first=24, second=20))
-    result = onnxprune.prune(graph, ratio=0.4)
+    result = prune_plain(graph, ratio=0.4)
     assert [node.op for node in result.model.nodes] == [node.op for node in graph.nodes]
     assert {entry.domain for entry in result.model.import_domains} == {"", "acme"}
     assert result.report["validation"]["twin"]["passed"] and result.report["validation"]["unproved"]
@@ -127,7 +139,7 @@ def test_a_graph_that_is_none() -> None:
     untyped.inputs[0].dtype = None
     for graph, word in ((untyped, "type"), (gs.Graph(), "without nodes")):
         with pytest.raises(onnxprune.ModelError, match=word):
-            onnxprune.prune(graph, ratio=0.5)
+            prune_plain(graph, ratio=0.5)
 
 
 @pytest.mark.parametrize("model", [None, 3, b"bytes", np.ones(3), onnx.GraphProto()])
@@ -169,7 +181,7 @@ def test_values_that_are_wrong_by_themselves(options: dict[str, Any], word: str)
 
 
 def test_values_of_other_kinds_are_taken() -> None:
-    result = onnxprune.prune(
+    result = prune_plain(
         LENET,
         ratio=np.float32(0.3),  # type: ignore[arg-type]
         include="/fc1/Gemm",
@@ -203,17 +215,18 @@ def test_inspection() -> None:
 def test_external_data_stays_where_it_is(command: Command) -> None:
     path = command.put(dense(), external=True)
     before = command.tree()
-    result = onnxprune.prune(path, ratio=0.4)
+    result = prune_plain(path, ratio=0.4)
     assert command.tree() == before
     assert all(tensor.data_location == TensorProto.DEFAULT for tensor in result.model.graph.initializer)
-    assert same(result.model, onnxprune.prune(dense(), ratio=0.4).model)
+    assert same(result.model, prune_plain(dense(), ratio=0.4).model)
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pipeline, "EMBEDDED_LIMIT", 1000)
     with pytest.raises(onnxprune.RefusedError, match="from file to file"):
-        onnxprune.prune(LENET, ratio=0.5)
-    assert pipeline.prune_file(LENET, tmp_path / "out.onnx", Options(ratio=0.5)).report["validation"]["twin"]["passed"]
+        prune_plain(LENET, ratio=0.5)
+    outcome = pipeline.prune_file(LENET, tmp_path / "out.onnx", Options(ratio=0.5, **PLAIN))
+    assert outcome.report["validation"]["twin"]["passed"]
 
 
 def test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,9 +260,9 @@ def test_a_provider_that_only_claims_to_be_there(
 def test_two_installations_are_noticed(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     monkeypatch.setattr(runtime, "_installed", lambda name: True)
     assert "uninstall onnxruntime" in runtime.installation_warning()
-    ran = command(LENET, command.folder / "out.onnx", "--ratio", "0.5")
+    ran = command(LENET, command.folder / "out.onnx", *FLAGS, "--ratio", "0.5")
     assert ran.code == 0 and "warning" in ran.err
-    assert command(LENET, command.folder / "out.onnx", "--ratio", "0.5", "-q").err == ""
+    assert command(LENET, command.folder / "out.onnx", *FLAGS, "--ratio", "0.5", "-q").err == ""
     monkeypatch.setattr(runtime, "_installed", lambda name: name == "onnxruntime")
     assert runtime.installation_warning() == ""
 
@@ -273,7 +286,7 @@ def test_a_file_of_half_precision(command: Command) -> None:
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     path = command.put(proto)
     for method in ("coreset", "coreset-distinct"):
-        result = onnxprune.prune(path, ratio=0.4, method=method)
+        result = prune_plain(path, ratio=0.4, method=method)
         assert result.report["validation"]["twin"]["tolerance"] > 1e-4
         assert {tensor.data_type for tensor in result.model.graph.initializer} == {TensorProto.FLOAT16}
     assert abs(result.report["achieved"]["params"] - 0.4) < 0.01
@@ -283,6 +296,6 @@ def test_eight_bits_are_rounded_by_32(monkeypatch: pytest.MonkeyPatch) -> None:
     proto = dense(sizes=(20, 100, 70, 10))
     proto.graph.initializer.append(helper.make_tensor("unused", TensorProto.INT8, [1], [1]))
     proto.graph.node.append(helper.make_node("Identity", ["unused"], ["spare"]))
-    report = onnxprune.prune(proto, ratio=0.3, round_to="auto").report
+    report = prune_plain(proto, ratio=0.3, round_to="auto").report
     assert [group["kept"] % 32 == 0 or group["kept"] == group["channels"] for group in report["groups"]] == [True, True]
     assert report["request"]["round_to"] == "auto"

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from doors import Command, convolutional, perceptron
+from doors import FLAGS, Command, convolutional, perceptron, prune_plain
 from forms import chosen, copy, other_floats, outlined, two_branches
 from net import FLOAT, Net
 from numpy.typing import NDArray
@@ -72,20 +72,20 @@ def sizes(proto: ModelProto) -> list[int]:
 def test_functions_are_no_obstacle(make: Callable[[], ModelProto], size: int) -> None:
     proto = make()
     called = outlined(proto, size)
-    first, second = (onnxprune.prune(each, ratio=0.4, best_effort=True) for each in (proto, called))
+    first, second = (prune_plain(each, ratio=0.4, best_effort=True) for each in (proto, called))
     assert [g.kept for g in first.plan.groups] == [g.kept for g in second.plan.groups]
     assert not second.model.functions and second.report["made_plain"]["functions"] == len(called.functions)
     assert {n.op_type for n in second.model.graph.node} == {n.op_type for n in proto.graph.node}
     assert second.model.opset_import == called.opset_import
     assert second.report["validation"]["unproved"] == first.report["validation"]["unproved"]
     assert_same(first.model, second.model)
-    same = onnxprune.prune(called, replay=kept_whole(second))
+    same = prune_plain(called, replay=kept_whole(second))
     assert same.model == called and not any(same.report["made_plain"].values())
 
 
 def test_the_report_says_so(command: Command) -> None:
     path = command.put(outlined(perceptron(), 3))
-    ran = command.done(path, command.folder / "out.onnx", "--ratio", "0.4", "--best-effort")
+    ran = command.done(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.4", "--best-effort")
     assert "local functions were inlined." in " ".join(ran.out.split())
 
 
@@ -205,7 +205,7 @@ def test_big_constants_of_functions_are_stored_once() -> None:
 def test_functions_beside_external_data(tmp_path: Path) -> None:
     path = tmp_path / "in.onnx"
     onnx.save(outlined(convolutional(), 3), path, save_as_external_data=True, location="in.data", size_threshold=0)
-    result = onnxprune.prune(path, ratio=0.4)
+    result = prune_plain(path, ratio=0.4)
     assert not result.model.functions and result.report["validation"]["twin"]["passed"]
 
 
@@ -245,7 +245,7 @@ def test_a_branch_that_is_always_taken(condition: Callable[[Net, str], str], tak
     assert_same(proto, model.proto)
     assert [node.op_type for node in model.proto.graph.node] == operators or not taken
     if taken:
-        result = onnxprune.prune(proto, ratio=0.4, best_effort=True)
+        result = prune_plain(proto, ratio=0.4, best_effort=True)
         assert result.report["groups"] and result.report["made_plain"]["branches"] == 1
     else:
         assert model.proto == proto
@@ -285,19 +285,19 @@ def test_networks_in_branches(proto: ModelProto, ifs: int) -> None:
     assert_same(proto, model.proto)
     hoist.lower(model, opened)
     assert model.proto == proto, "what was laid open and put back is as it was"
-    result = onnxprune.prune(proto, ratio=0.4)
+    result = prune_plain(proto, ratio=0.4)
     assert [node.op_type for node in result.model.graph.node] == ["If"]
     assert abs(result.report["achieved"]["params"] - 0.4) <= 0.01 and not result.report["validation"]["unproved"]
     onnx.checker.check_model(result.model, full_check=True)
     for which in (True, False):
         runs(result.model, feeds_of(proto) | {"which": np.array(which)})
-    assert onnxprune.prune(proto, replay=kept_whole(result)).model == proto
+    assert prune_plain(proto, replay=kept_whole(result)).model == proto
 
 
 def test_channels_go_through_a_choice() -> None:
     proto = two_branches(lambda net, hidden: net.input(kind=TensorProto.BOOL))
     assert sizes(proto) == [6]
-    result = onnxprune.prune(proto, ratio=0.4)
+    result = prune_plain(proto, ratio=0.4)
     (node,) = [node for node in result.model.graph.node if node.op_type == "If"]
     assert [len(a.g.node) for a in node.attribute] == [1, 1]
     assert [len(a.g.initializer) for a in node.attribute if a.name == "else_branch"] == [1]
@@ -346,7 +346,7 @@ def test_what_is_taken_in_order_is_a_view() -> None:
         "Gemm",
     ]
     assert sizes(proto) == [8]
-    assert onnxprune.prune(proto, ratio=0.48).report["validation"]["twin"]["passed"]
+    assert prune_plain(proto, ratio=0.48).report["validation"]["twin"]["passed"]
 
 
 def test_stored_numbers_may_be_in_order_too() -> None:
@@ -424,7 +424,7 @@ def test_weights_are_computed_once(make: Callable[[Net, int, int], str]) -> None
     assert [node.op_type for node in made.graph.node] == ["Conv", "Relu", "Conv", "Relu", "Conv"]
     assert {n for node in made.graph.node for n in node.input[1:]} == {tensor.name for tensor in made.graph.initializer}
     assert sizes(proto) == [12, 12]
-    result = onnxprune.prune(proto, ratio=0.4)
+    result = prune_plain(proto, ratio=0.4)
     assert result.report["made_plain"]["weights"] == 2 and abs(result.report["achieved"]["params"] - 0.4) <= 0.01
 
 
@@ -479,7 +479,7 @@ def test_computed_weights_of_a_network_on_disk(tmp_path: Path, resident: int, mo
     monkeypatch.setattr(weights, "RESIDENT", resident)
     proto, path = _computed(_standardised, made=48), tmp_path / "in.onnx"
     onnx.save(copy(proto), path, save_as_external_data=True, location="in.data", size_threshold=0)
-    first, second = onnxprune.prune(path, ratio=0.4), onnxprune.prune(proto, ratio=0.4)
+    first, second = prune_plain(path, ratio=0.4), prune_plain(proto, ratio=0.4)
     assert first.report["validation"]["twin"]["passed"]
     assert_same(first.model, second.model)
 
@@ -507,7 +507,7 @@ def test_a_network_of_another_type_whose_weights_are_computed(make: Callable[[Ne
             if attribute.name == "value_float":
                 value = np.asarray(attribute.f, helper.tensor_dtype_to_np_dtype(kind))
                 attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(value)))
-    result = onnxprune.prune(proto, ratio=0.4)
+    result = prune_plain(proto, ratio=0.4)
     assert result.report["made_plain"]["weights"] == 2 and result.report["validation"]["twin"]["passed"]
     assert not result.report["validation"]["unproved"]
 
@@ -520,7 +520,7 @@ def test_a_fault_in_it_is_seen(command: Command, monkeypatch: pytest.MonkeyPatch
     right = weights._Part.values
     monkeypatch.setattr(weights._Part, "values", lambda part: {n: v * np.float32(1.01) for n, v in right(part).items()})
     with pytest.raises(ValidationError, match="computes something else"):
-        onnxprune.prune(proto, ratio=0.4)
+        prune_plain(proto, ratio=0.4)
     path = command.put(proto)
     before = command.tree()
-    assert command(path, command.folder / "out.onnx", "--ratio", "0.4").code == 3 and command.tree() == before
+    assert command(path, command.folder / "out.onnx", *FLAGS, "--ratio", "0.4").code == 3 and command.tree() == before

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from cases import quantized
 from cases.case import Case
+from doors import prune_plain
 from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from oracle import TOLERANCE, Analysis, analyse, prune, random_plan, twin_gap
 
-import onnxprune
 from onnxprune.calibrate.feeds import random_feeds
 from onnxprune.coupling.channels import ChannelReader
 from onnxprune.coupling.costs import measure
@@ -448,7 +448,7 @@ def test_packed_integers_beside_the_file(tmp_path: Path) -> None:
     for kernel in numbers:
         hidden = net.add("Sigmoid", net.add("MatMul", hidden, kernel))
     onnx.save(net.done(hidden), tmp_path / "x.onnx", save_as_external_data=True, location="d", size_threshold=64)
-    result = onnxprune.prune(tmp_path / "x.onnx", ratio=0.4)
+    result = prune_plain(tmp_path / "x.onnx", ratio=0.4)
     assert result.report["validation"]["twin"]["passed"]
     for tensor in (tensor for tensor in result.model.graph.initializer if tensor.data_type == TensorProto.INT4):
         assert len(tensor.raw_data) == -(-int(np.prod(tensor.dims)) // 2)
@@ -463,7 +463,7 @@ def test_packed_integers_beside_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["l1", "coreset", "coreset-sampled"])
 def test_pruned_from_end_to_end(identifier: str, method: str) -> None:
     proto = _case(identifier)
-    result = onnxprune.prune(proto, ratio=0.3, method=method, best_effort=True)
+    result = prune_plain(proto, ratio=0.3, method=method, best_effort=True)
     twin = result.report["validation"]["twin"]
     assert twin["passed"] and twin["compared"] >= 2
     assert sum(weights_of(result.model)) < sum(weights_of(proto))
@@ -474,7 +474,7 @@ def test_pruned_from_end_to_end(identifier: str, method: str) -> None:
 @pytest.mark.parametrize("operator", ["Quant", "BipolarQuant"])
 def test_networks_of_some_bits_are_pruned_though_onnxruntime_cannot_run_them(operator: str) -> None:
     proto = _case(f"{operator}-per channel, onnx.brevitas")
-    result = onnxprune.prune(proto, ratio=0.3, best_effort=True)
+    result = prune_plain(proto, ratio=0.3, best_effort=True)
     validation = result.report["validation"]
     assert validation["twin"]["passed"] and validation["unrounded"] and not validation["unproved"]
     assert [node.op_type for node in result.model.graph.node] == [node.op_type for node in proto.graph.node]

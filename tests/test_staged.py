@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from doors import PLAIN
 from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
@@ -240,7 +241,7 @@ def test_big_networks_are_proved_in_sections(tmp_path: Path, monkeypatch: pytest
     reports = []
     for limits in (Limits(ANY, ANY), Limits(10000, ANY)):
         monkeypatch.setattr(staged, "LIMITS", limits)
-        reports.append(prune_file(source, target, Options(ratio=0.3)).report["validation"])
+        reports.append(prune_file(source, target, Options(ratio=0.3, **PLAIN)).report["validation"])
     assert opened == [Session, Session, StagedSession, StagedSession]
     whole, parts = reports
     assert whole["twin"]["passed"] and parts["twin"]["passed"]

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from clouds import CLOUDS, Array, cloud
-from doors import Command
+from doors import FLAGS, Command, prune_plain
 
-import onnxprune
 from onnxprune.coreset import mild, reduction
 from onnxprune.coreset.linf import linf_coreset, size_bound
 from onnxprune.coreset.mild import centre_condition
@@ -187,13 +186,13 @@ def test_the_rank_is_an_option_and_full_rank_says_that_nothing_was_peeled() -> N
 
 def test_the_report_says_what_the_choice_rests_on(command: Command) -> None:
     source = command.model("lenet-300-100.onnx")
-    flags = ("--ratio", "0.5", "--method", "lowner", "--rank", "3", "-v")
+    flags = (*FLAGS, "--ratio", "0.5", "--method", "lowner", "--rank", "3", "-v")
     ran = command(source, command.folder / "out.onnx", *flags)
     assert ran.code == 0
     assert "3 dimensions" in " ".join(ran.out.split()) and "mild assumption" in " ".join(ran.out.split())
-    result = onnxprune.prune(source, ratio=0.5, method="lowner-sampled", rank=200)
+    result = prune_plain(source, ratio=0.5, method="lowner-sampled", rank=200)
     notes = [note for group in result.report["groups"] for note in group["notes"]]
     assert any("no layer could be peeled off" in note for note in notes)
-    again = onnxprune.prune(source, replay=type(result.plan).from_json(result.plan.to_json()))
+    again = prune_plain(source, replay=type(result.plan).from_json(result.plan.to_json()))
     assert [group["notes"] for group in again.report["groups"]] == [g["notes"] for g in result.report["groups"]]
     assert result.report["request"]["rank"] == 200

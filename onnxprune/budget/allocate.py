@@ -1,6 +1,6 @@
 """How many channels each group keeps, so that a share of the cost is removed.
 
-Both allocations are one mechanism: every channel that may go gets a key, channels go in ascending order of their keys,
+All allocations are one mechanism: every channel that may go gets a key, channels go in ascending order of their keys,
 and the number that go is found by bisection on the cost. *Uniform*: the j-th channel to go from a group of n has the
 key (j + ½)/n, so that all groups lose the same share. *Global*: its key is its score over the group's mean score.
 *Error*: its key is what its going adds to the group's loss, over what it saves; the order that minimises the sum of all
@@ -21,10 +21,11 @@ from onnxprune.budget.cost import Cost
 __all__ = ["ALLOCATIONS", "Allocation", "Item", "allocate", "floor_of"]
 
 ALLOCATIONS = ("uniform", "global", "error")
-# Below this distance from the wanted share the order is followed to the letter.
-_NEAR = 0.0025
-# Steps that a group may depart from the allocation's order so that the share is met.
+# Below the first distance from the wanted share the order is followed to the letter; beyond the second it is refused.
+_NEAR, _POINT = 0.0025, 0.01
+# Steps that a group may depart from the allocation's order so that the share is met; more where it would be refused.
 _ASTRAY = 2
+_FARTHER = (4, 8, 16)
 _PAIRED = 12
 # Times that keys are made anew for the counts that the keys before led to.
 _TURNS = 6
@@ -84,7 +85,7 @@ def _keys(item: Item, allocation: str, saved: float) -> NDArray[np.float64]:
     """Keys of the steps that may go, in the order in which they go (ascending); a channel saves about so much."""
     steps = (item.size - item.floor) // item.step
     if allocation == "error":
-        return _errors(item)[:steps] / max(saved, np.finfo(np.float64).tiny)
+        return _errors(item, steps) / saved if saved > 0 else np.full(steps, np.inf)
     if allocation == "uniform":
         return (np.arange(steps) + 0.5) * item.step / item.size
     mean = float(item.scores.mean())
@@ -93,15 +94,15 @@ def _keys(item: Item, allocation: str, saved: float) -> NDArray[np.float64]:
     return np.maximum.accumulate(by_step)[:steps]
 
 
-def _errors(item: Item) -> NDArray[np.float64]:
-    """What each step adds to the loss per channel, in the order in which they go, made to ascend."""
+def _errors(item: Item, steps: int) -> NDArray[np.float64]:
+    """What each of so many steps adds to the loss per channel, in the order in which they go, made to ascend."""
     losses = item.losses
     if losses is None:  # as if what scores add up to were what is lost
         total = float(item.scores.sum())
         gained = np.cumsum(item.scores) / total if total > 0 else np.arange(1, item.size + 1) / item.size
         losses = 1.0 - np.concatenate([[0.0], gained])
     added = -np.diff(losses)
-    by_step = added[: item.size - item.size % item.step].reshape(-1, item.step).mean(axis=1)[::-1]
+    by_step = added[: item.size - item.size % item.step].reshape(-1, item.step).mean(axis=1)[::-1][:steps]
     ascending: NDArray[np.float64] = isotonic_regression(by_step).x if by_step.size else by_step
     return ascending
 
@@ -136,14 +137,15 @@ def allocate(
     -------
     Allocation
         The nearest to `ratio` that the allocation's order passes through; where that is not near, some steps of the
-        order are passed over, or two groups depart from it by up to two.
+        order are passed over, or two groups depart from it by up to two; by more where it would be missed by a point.
     """
     search, low = _found(cost, items, ratio, allocation, multiple)
     nearest = search.nearest((search.after(number) for number in (low - 1, low) if number >= 0), ratio)
     if multiple == 1 and low > 0 and search.gap(nearest, ratio) > _NEAR:
         nearest = search.nearest((nearest, search.filled(low - 1, ratio)), ratio)
-    if multiple == 1 and low < len(search.groups) and search.gap(nearest, ratio) > _NEAR:
-        nearest = search.nearest(search.around(nearest), ratio)
+    for astray, far in ((_ASTRAY, _NEAR), *((astray, _POINT) for astray in _FARTHER)):
+        if multiple == 1 and low < len(search.groups) and search.gap(nearest, ratio) > far:
+            nearest = search.nearest(search.around(nearest, astray), ratio)
     return Allocation(search.kept(nearest), search.share(nearest), search.share(search.after(len(search.groups))))
 
 
@@ -207,8 +209,8 @@ class _Search:
         """Return the first of the nearest choices."""
         return min(choices, key=lambda gone: self.gap(gone, ratio))
 
-    def around(self, gone: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield what is a step or two away in two groups: what is coarse in each may be fine in both."""
+    def around(self, gone: NDArray[np.int64], astray: int) -> Iterator[NDArray[np.int64]]:
+        """Yield what is some steps away in two groups: what is coarse in each may be fine in both."""
         yield gone
         most = self.after(len(self.groups))
         weights = self.cost.marginal(self.kept(gone)) * self.steps
@@ -216,7 +218,7 @@ class _Search:
         order = np.argsort(weights, kind="stable")
         chosen = order[np.unique(np.linspace(0, len(order) - 1, _PAIRED).round().astype(int))]
         for first, second in combinations(map(int, chosen), 2):
-            for near, far in product(range(-_ASTRAY, _ASTRAY + 1), repeat=2):
+            for near, far in product(range(-astray, astray + 1), repeat=2):
                 moved = gone.copy()
                 moved[first] += near
                 moved[second] += far

@@ -1,7 +1,8 @@
 """Knows the default: take away, again and again, the channel that the readers, solved anew, miss least.
 
 Taking away from all channels (block-wise optimal brain surgeon) does better than adding to none where more than a few
-stay. Where the readers are reached, exchanges follow. Where data says nothing of a group, `coreset` orders it.
+stay. Where the readers are reached, channels are picked again, with exchanges. Where data says nothing of a group,
+`coreset` orders it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.coreset.layer import Layer
-from onnxprune.coreset.selection import backward, exchanged
+from onnxprune.coreset.selection import backward, exchanged, forward
 from onnxprune.methods.interface import Channels, Choice
 from onnxprune.methods.recipe import Recipe
 from onnxprune.methods.submodular import by_rank, without_data
@@ -40,18 +41,29 @@ def auto(channels: Channels, rng: np.random.Generator) -> Choice:
         return without_data(channels, rng)
     order = backward(channels.layers, channels.worth, channels.count)
     choice = Choice(order, by_rank(order))
-    return choice if channels.rows is not None else replace(choice, select=_Exchange(channels.count))
+    return choice if channels.rows is not None else replace(choice, select=_Again(channels.count))
 
 
-class _Exchange:
-    """Improves what was picked on the original by exchanges, on what the pruned prefix of the network gives."""
+class _Again:
+    """Picks anew, by elimination, by addition, or what was picked on the original, and improves the best by exchanges.
+
+    What is looked at is what the pruned prefix of the network gives.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def __call__(self, layers: Sequence[Layer], weights: Sequence[float], kept: NDArray[np.int64]) -> NDArray[np.int64]:
-        wide = max(len(layer.gram) for layer in layers) > _WIDE
-        return kept if wide else exchanged(layers, weights, kept, self.count, rounds=_ROUNDS)
+        if max(len(layer.gram) for layer in layers) > _WIDE:
+            return kept
+        orders = (find(layers, weights, self.count) for find in (backward, forward))
+        starts = [kept, *(np.sort(order[: kept.size]) for order in orders)]
+        best = min(starts, key=lambda start: _loss(layers, weights, start))
+        return exchanged(layers, weights, best, self.count, rounds=_ROUNDS)
+
+
+def _loss(layers: Sequence[Layer], weights: Sequence[float], kept: NDArray[np.int64]) -> float:
+    return sum(w * layer.loss(layer.solve(kept)) for layer, w in zip(layers, weights, strict=True))
 
 
 RECIPES: tuple[Recipe, ...] = (

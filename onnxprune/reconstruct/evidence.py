@@ -165,7 +165,7 @@ def _solved(parts: Sequence[tuple[Reader, Moments, list[Layer]]], kept: NDArray[
         solved = np.stack([layer.solve(kept) for layer in layers])
         changed[reader.weight] = reader.form.weight(solved)
         if reader.bias:
-            changed[reader.bias] = moments.bias(solved)
+            changed[reader.bias] = moments.biases(solved).reshape(-1)
     return changed
 
 

@@ -99,11 +99,11 @@ class Moments:
         inner, outer = ((start + total / self.count * self.centred)[:, 0] for start, total in pairs)
         return inner, outer
 
-    def bias(self, weights: Floats) -> NDArray[np.float32]:
-        """Bias (outputs,) that makes means right with some weights (g, n, k)."""
+    def biases(self, weights: Floats) -> Floats:
+        """Biases (g, k) that make means right with some weights (g, n, k)."""
         inner, outer = self.means
         found: Floats = outer - np.einsum("gn,gnk->gk", inner, weights)
-        return found.reshape(-1).astype(np.float32)
+        return found
 
     def layers(self, weights: Floats, members: NDArray[np.int64], gone: NDArray[np.bool_]) -> list[Layer]:
         """See the reader as layers, one per product.

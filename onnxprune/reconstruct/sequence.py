@@ -118,7 +118,8 @@ def reconstruct(
     return _Sequence(work, kept, selects, data, form).run(advance)
 
 
-_Found = dict[str, Moments | WideMoments]
+Measured = dict[str, Moments | WideMoments]
+"""Moments of readers by their results."""
 
 
 class _Sequence:
@@ -176,17 +177,17 @@ class _Sequence:
             for group in groups:
                 self._select(group, readers, plain)
             for name, reader in zip(names, readers, strict=True):
-                if moments[reader.result].usable:
-                    self._solve(name, reader, moments[reader.result])
-                else:
+                if not moments[reader.result].usable:
                     _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
-                    self._leave(reader)
+                    self._write(reader.weight, reader.form.weight(self._masked_weights(reader).astype(np.float32)))
+                else:
+                    self._solve(name, reader, moments[reader.result])
             advance()
         return self.result
 
     # ---- what readers get, and what they are to make of it ----------------------------------------------------------
 
-    def _measure(self, readers: Sequence[Reader], *, choosing: bool) -> tuple[_Found, _Found]:
+    def _measure(self, readers: Sequence[Reader], *, choosing: bool) -> tuple[Measured, Measured]:
         """Run both networks up to here, and gather moments of this stage's readers: to solve with, and to choose by.
 
         Channels are chosen by what they are worth to the reader's own result; what is lacking elsewhere is no matter.
@@ -213,7 +214,7 @@ class _Sequence:
                 with np.errstate(over="ignore", invalid="ignore"):
                     targets = self._targets(reader, rows, made, places)
                     lacking = self._lacking(reader, partners[reader.result], (now, wanted, made), places)
-                own.add(rows, targets + lacking)
+                    own.add(rows, targets + lacking)
                 if reader.result in apart:
                     plain[reader.result].add(rows, targets)
         return moments, plain
@@ -276,14 +277,14 @@ class _Sequence:
     def _to_select(self, readers: Sequence[Reader]) -> list[Group]:
         """Groups that may be picked anew here: thinned, and read by readers of this stage only."""
         coupling = self.work.coupling
-        here = {reader.node for reader in readers}
+        here = {reader.node for reader in readers if reader.units.shape[1] <= WIDEST}
         found = []
         for name in readers_of(coupling, readers):
             group = coupling.group_of[name]
             own = np.zeros(self.units, dtype=bool)
             own[group.units] = True
             alone = all(r.node in here for r in coupling.trace.reads if own[coupling.unit_of[r.array]].any())
-            if alone and name in self.selects and len(self.result.kept[name]) < group.size:
+            if alone and name in self.selects and name in self.result.kept:
                 found.append(group)
         return found
 
@@ -309,23 +310,13 @@ class _Sequence:
     def _solve(self, name: str, reader: Reader, moments: Moments | WideMoments) -> None:
         if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
             return
-        if isinstance(moments, WideMoments):
-            if not np.array_equal(moments.weights, self._masked_weights(reader)):
-                self._leave(reader)  # its channels have been picked anew since it was measured
-                return
-            found = moments.solve()
-        else:
-            found = self._solved(reader, moments)
+        found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
         weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
         bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
         self.result.solved[name] = Solved(reader, weight, bias, found.missed, found.missed_before)
         self._write(reader.weight, weight)
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
-
-    def _leave(self, reader: Reader) -> None:
-        """Keep a reader's weights, other than those of columns that are gone: no mask stands in front of it."""
-        self._write(reader.weight, np.ascontiguousarray(reader.form.weight(self._masked_weights(reader))))
 
     def _solved(self, reader: Reader, moments: Moments) -> Corrected:
         none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
@@ -335,11 +326,10 @@ class _Sequence:
         missed = [sum(layer.loss(w) for layer, w in zip(layers, each, strict=True)) / total for each in (new, plain)]
         if not missed[0] <= missed[1]:
             new, missed = plain, [missed[1], missed[1]]
-        inner, outer = moments.means
-        return Corrected(new, outer - np.einsum("gn,gnk->gk", inner, new), *missed)
+        return Corrected(new, moments.biases(new), *missed)
 
-    def _write(self, name: str, value: NDArray[Any]) -> None:
-        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    def _write(self, name: str, value: NDArray[np.float32]) -> None:
+        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
