@@ -318,10 +318,6 @@ class _Sequence:
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
 
-    def _leave(self, reader: Reader) -> None:
-        """Keep a reader's weights, other than those of columns that are gone: no mask stands in front of it."""
-        self._write(reader.weight, np.ascontiguousarray(reader.form.weight(self._masked_weights(reader))))
-
     def _solved(self, reader: Reader, moments: Moments) -> Corrected:
         none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
         layers = moments.layers(old, none, self.gone)
@@ -332,8 +328,8 @@ class _Sequence:
             new, missed = plain, [missed[1], missed[1]]
         return Corrected(new, moments.biases(new), *missed)
 
-    def _write(self, name: str, value: NDArray[Any]) -> None:
-        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    def _write(self, name: str, value: NDArray[np.float32]) -> None:
+        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:

@@ -16,6 +16,7 @@ from onnx.numpy_helper import from_array
 
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.errors import ModelError
+from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import Session
 
 __all__ = ["Changed", "Trial"]
@@ -40,7 +41,7 @@ class Trial:
     def __init__(self, proto: ModelProto, batch: Feeds, providers: Sequence[str]) -> None:
         self._proto = ModelProto()
         self._proto.CopyFrom(proto)
-        self._stored = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        self._stored = Index(self._proto).weights
         self._batch, self._providers = {name: value[:_SAMPLES] for name, value in batch.items()}, providers
         try:
             self._expected = self._outputs()
@@ -71,7 +72,7 @@ class Trial:
 
 
 def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    if found.shape != expected.shape or not expected.size:
+    if found.shape != expected.shape or not expected.size or not np.isfinite([found, expected]).all():
         return 0.0
     wide = expected.astype(np.float64)
     spread = float(np.square(wide - wide.mean(axis=0)).sum()) or float(np.square(wide).sum())
