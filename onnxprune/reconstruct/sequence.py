@@ -328,6 +328,10 @@ class _Sequence:
             new, missed = plain, [missed[1], missed[1]]
         return Corrected(new, moments.biases(new), *missed)
 
+    def _leave(self, reader: Reader) -> None:
+        """Let a reader keep its weights, in the network with masks, where none stands in front of it."""
+        self._write(reader.weight, reader.form.weight(self._masked_weights(reader)))
+
     def _write(self, name: str, value: NDArray[np.float32]) -> None:
         self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
 
