@@ -332,8 +332,8 @@ class _Sequence:
         """Let a reader keep its weights, in the network with masks, where none stands in front of it."""
         self._write(reader.weight, reader.form.weight(self._masked_weights(reader)))
 
-    def _write(self, name: str, value: NDArray[np.float32]) -> None:
-        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value, name))
+    def _write(self, name: str, value: NDArray[Any]) -> None:
+        self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
