@@ -107,7 +107,7 @@ def copy(source: Path, target: Path) -> float:
 def prune(source: Path, folder: Path, ratio: float, method: str) -> tuple[Run, dict[str, float]]:
     """Run the command; returns the process and its seconds per stage."""
     report, target = folder / "report.json", folder / "out.onnx"
-    options = ["--ratio", str(ratio), "--method", method, "--report", str(report), "--quiet"]
+    options = ["--ratio", str(ratio), "--method", method, "--refit", "off", "--report", str(report), "--quiet"]
     done = run("-m", "onnxprune", str(source), str(target), *options)
     stages = json.loads(report.read_text())["time"]
     for path in (report, target, target.with_name("out.onnx.data")):
@@ -132,7 +132,8 @@ def big(args: argparse.Namespace, folder: Path) -> bool:
     tied = ["--tied"] if args.tied else []
     source = make(folder, "decoder", "--gigabytes", f"{args.gigabytes:g}", "--mlp", args.mlp, *tied)
     data = source.with_name(f"{source.name}.data")
-    print(f"{source.name}: {data.stat().st_size / 1e9:.2f} GB, --ratio {args.ratio:g} --method {args.method}\n")
+    size = data.stat().st_size / 1e9
+    print(f"{source.name}: {size:.2f} GB, --ratio {args.ratio:g} --method {args.method} --refit off\n")
     print(COLUMNS.format("", "s", "peak MB", "own MB"))
     start = run("-c", "import onnxprune.cli")
     print(COLUMNS.format("interpreter and imports", f"{start.seconds:.1f}", f"{start.peak:.0f}", f"{start.own:.0f}"))

@@ -120,7 +120,7 @@ def accuracy(name: str, args: argparse.Namespace) -> None:
         for method in args.methods:
             cells = []
             for ratio in RATIOS:
-                request = {"ratio": ratio, "method": method, "allocation": allocation}
+                request = {"ratio": ratio, "method": method, "allocation": allocation, "refit": "off"}
                 shown, refusal = cell(path, images, labels, request, args.seeds)
                 cells.append(shown)
                 refusals += [f"{method}, {allocation}, {ratio:.0%}: {refusal}"] if refusal else []
