@@ -34,6 +34,8 @@ NETWORKS = {
 }
 FEW = ("--synthetic", "32")
 SAMPLED = ("coreset-sampled", "coreset-distinct", "lowner-sampled")
+# Methods that leave the number of channels to chance, so that a ratio may be missed.
+BY_CHANCE = ("coreset-sampled", "lowner-sampled")
 FILES = {"lenet": "lenet-300-100.onnx", "resnet": "resnet8-mnist.onnx"}
 
 
@@ -120,11 +122,11 @@ def test_every_method_meets_the_ratio_or_says_so(command: Command, method: str) 
             report.unlink(missing_ok=True)
             ran = command(path, command.folder / "out.onnx", *flags, "--report", report)
             if ran.code:
-                assert method == "coreset-sampled" and "cannot be met within one" in ran.err and "chance" in ran.err
+                assert method in BY_CHANCE and "cannot be met within one" in ran.err and "chance" in ran.err
                 continue
             met += 1
             assert abs(read(report)["achieved"]["params"] - 0.5) <= 0.01
-    assert met >= (12 if method != "coreset-sampled" else 10)
+    assert met >= (12 if method not in BY_CHANCE else 10)
 
 
 def test_beyond_reach(command: Command) -> None:
@@ -294,7 +296,7 @@ def test_the_same_seed_gives_the_same_bytes(command: Command, method: str) -> No
     path = command.model("lenet-300-100.onnx")
     written = []
     for seed in (0, 0, 1):
-        prune(command, path, "--ratio", "0.5", "--method", method, "--seed", seed, *FEW)
+        prune(command, path, "--ratio", "0.5", "--best-effort", "--method", method, "--seed", seed, *FEW)
         written.append((command.folder / "out.onnx").read_bytes())
     assert written[0] == written[1]
     by_chance = METHODS[method].random_order or method in SAMPLED

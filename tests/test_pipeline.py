@@ -37,6 +37,7 @@ def same(first: ModelProto, second: ModelProto) -> bool:
 
 def test_what_the_package_offers() -> None:
     assert set(onnxprune.__all__) == {
+        "DataError",
         "ModelError",
         "OnnxPruneError",
         "OutputError",

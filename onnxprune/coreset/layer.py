@@ -21,7 +21,7 @@ __all__ = ["Layer", "factorised", "prefix_losses"]
 
 Floats = NDArray[np.float64]
 # A matrix that rounding has made indefinite gets this much of its mean diagonal, then ten times as much, and so on.
-_JITTER, _TRIES = 1e-10, 9
+_JITTER, _TRIES, _SMALLEST = 1e-10, 9, 1e-100
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,13 @@ def factorised(matrix: Floats) -> Floats:
         If it holds numbers that are none, or is far from positive definite.
     """
     scale = float(np.mean(np.diag(matrix))) if matrix.size else 0.0
-    added = 0.0
+    # Of nothing the inverse is nothing to speak of, but has to be finite.
+    added = 0.0 if scale > _SMALLEST else _SMALLEST
     for attempt in range(_TRIES):
         try:
             lower: Floats = cholesky(matrix + added * np.eye(len(matrix)) if added else matrix, lower=True)
         except LinAlgError:
-            added = _JITTER * 10.0**attempt * max(scale, np.finfo(np.float64).tiny)
+            added = _JITTER * 10.0**attempt * max(scale, _SMALLEST)
         else:
             return lower
     raise ValueError(f"a matrix of order {len(matrix)} is not positive semidefinite: these are no moments")
