@@ -21,7 +21,7 @@ __all__ = ["Layer", "factorised", "prefix_losses"]
 
 Floats = NDArray[np.float64]
 # A matrix that rounding has made indefinite gets this much of its mean diagonal, then ten times as much, and so on.
-_JITTER, _TRIES, _SMALLEST = 1e-10, 9, 1e-100
+_JITTER, _TRIES, _SMALLEST = 1e-10, 9, 1e-120
 
 
 @dataclass(frozen=True)
