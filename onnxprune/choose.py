@@ -81,17 +81,20 @@ def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gat
     ranked = Ranked()
     groups = analysis.coupling.groups
     told = (NOTHING for _ in groups) if evidence is None else evidence.groups
-    usual, thinned = _usual(analysis, options), list[Changed]()
+    weighed = evidence is not None and analysis.total(options.measure) > 0
+    trial = evidence.trial if evidence is not None and weighed else None
+    usual, thinned = analysis.sizes if trial is None else _usual(analysis, options), list[Changed]()
     for number, (group, known) in enumerate(zip(groups, told, strict=True)):
         channels = replace(reader.channels(group), beta=radii.of(group) or 1.0, layers=known.layers, worth=known.worth)
         choice = method(channels, np.random.default_rng([options.seed, number]))
         ranked.choices.append(choice)
         lost = losses(known.layers, known.worth, choice.order) if known.layers else None
         ranked.losses.append(None if lost is None else lost - lost[-1])
-        thinned.append({} if known.solved is None else known.solved(choice.order[: usual[number]]))
+        solved = None if trial is None else known.solved
+        thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
         progress.advance()
-    if evidence is not None and evidence.trial is not None:
-        _scaled(ranked, usual, thinned, evidence.trial)
+    if trial is not None:
+        _scaled(ranked, usual, thinned, trial)
     return ranked
 
 

@@ -79,12 +79,12 @@ class Refiner:
 
     def evidence(self) -> Gathered:
         """What the data says of each group, in the groups' order."""
-        work = self.work
+        work, trial = self.work, None
         try:
-            trial = trial_of(work.proto, self.data, len(work.coupling.groups))
+            if self.options.allocation in ("auto", "error"):  # others do not look at losses
+                trial = trial_of(work.proto, self.data, len(work.coupling.groups))
         except ModelError as error:
             self._excuse(error, "layers' losses are not weighed against each other")
-            trial = None
         return Gathered(self._each(), trial)
 
     def _each(self) -> Iterator[Evidence]:
