@@ -4,6 +4,8 @@ Such a weight was labelled axis by axis where it was read first. Seen as (g, n, 
 second gets new ones, some for each group, in place of those that all groups shared.
 """
 
+from bisect import bisect_right
+
 import numpy as np
 
 from onnxprune.graph.index import Index
@@ -31,9 +33,8 @@ class Behind:
         trace, old, (groups, rows, columns) = self.trace, self.use, shape[:3]
         new = Use(old.tensor, old.node, old.input, shape)
         trace.uses[old.node, old.input] = new
-        for block in trace.blocks:
-            if block.use is old:
-                block.use, block.axes = new, tuple(axis + 1 for axis in block.axes)
+        for block in _born_with(trace, self.first):
+            block.use, block.axes = new, tuple(axis + 1 for axis in block.axes)
         self.first.axes = (0, 1)
         self.second.use = None
         first = np.arange(self.first.start, self.first.start + self.first.size).reshape(groups, rows)
@@ -91,7 +92,25 @@ def _block(trace: Trace, labels: Labels, axis: int) -> Block | None:
 
 
 def _is_said(trace: Trace, block: Block) -> bool:
-    """Tell whether labels of a block are tied or pinned."""
-    arrays = [array for tie in trace.ties for array in tie] + [pin.array for pin in trace.pins]
-    stop = block.start + block.size
-    return any(bool(((array >= block.start) & (array < stop)).any()) for array in arrays)
+    """Tell whether labels of a block are tied or pinned; what was said is looked at once, however often one asks."""
+    said = trace.said
+    if len(said.mask) < trace.count:
+        # By half at least, so that growing often takes no longer than growing once.
+        said.mask = np.concatenate([said.mask, np.zeros(trace.count, dtype=np.bool_)])
+    for tie in trace.ties[said.ties :]:
+        for array in tie:
+            said.mask[array] = True
+    for pin in trace.pins[said.pins :]:
+        said.mask[pin.array] = True
+    said.ties, said.pins = len(trace.ties), len(trace.pins)
+    return bool(said.mask[block.start : block.start + block.size].any())
+
+
+def _born_with(trace: Trace, block: Block) -> list[Block]:
+    """Blocks of one use of a weight, which are born one after another."""
+    start = stop = bisect_right(trace.starts, block.start) - 1
+    while start > 0 and trace.blocks[start - 1].use is block.use:
+        start -= 1
+    while stop < len(trace.blocks) and trace.blocks[stop].use is block.use:
+        stop += 1
+    return trace.blocks[start:stop]

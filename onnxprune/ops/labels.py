@@ -5,13 +5,13 @@ Every position of a prunable axis carries an integer label. Equal labels (after 
 bundle is *fixed*: nothing along it is ever removed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Bundle", "Fixed", "Labels", "Purpose"]
+__all__ = ["Array", "Bundle", "Fixed", "Labels", "Purpose", "Said"]
 
 Array = NDArray[np.int64]
 
@@ -110,3 +110,12 @@ class Labels:
         """Return the same labels with bundle `old` exchanged for `new` (None: its axes become fixed)."""
         bundles = [new if bundle is old else bundle for bundle in self.bundles]
         return Labels(self.shape, tuple([bundle for bundle in bundles if bundle is not None]), self.fixed)
+
+
+@dataclass
+class Said:
+    """Labels that are tied or pinned, as far as ties and pins have been looked at: so many of each."""
+
+    mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    ties: int = 0
+    pins: int = 0

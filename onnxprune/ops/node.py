@@ -44,12 +44,15 @@ class NodeView:
         self._attributes = attributes(self.node)
         self._labels: dict[int, Labels] = {}
         self._names: list[str] = index.reads[number]
-        self._places = tuple(range(len(self._names)))
+        self._seen = self._names
+        self._places: Sequence[int] = range(len(self._names))
 
     def seen_as(self, *places: int) -> Self:
         """Return the same node as if it had only these inputs, in this order; what is said of one is said of both."""
         view = copy.copy(self)
         view._places = tuple(self.place_of(place) for place in places)
+        names = self._names
+        view._seen = [*(names[place] if place < len(names) else "" for place in view._places), *names[len(places) :]]
         return view
 
     def place_of(self, place: int) -> int:
@@ -58,16 +61,13 @@ class NodeView:
 
     def name_of(self, place: int) -> str:
         """Name of input `place`."""
-        return self._names[self._places[place] if place < len(self._places) else place]
+        return self._seen[place]
 
     # ---- what the node is -------------------------------------------------------------------------------------------
 
     def has(self, place: int) -> bool:
         """Tell whether the optional input `place` is given."""
-        if place >= len(self._places):
-            return False
-        real = self._places[place]
-        return real < len(self._names) and self._names[real] != ""
+        return place < len(self._places) and self._seen[place] != ""
 
     def has_output(self, place: int) -> bool:
         """Tell whether output `place` is asked for by anyone."""
@@ -84,7 +84,7 @@ class NodeView:
 
     def shape(self, place: int) -> tuple[int, ...]:
         """Shape of input `place`."""
-        return self._shapes.shapes[self.name_of(place)]
+        return self._shapes.shapes[self._seen[place]]
 
     def out_shape(self, place: int = 0) -> tuple[int, ...]:
         """Shape of output `place`."""
@@ -179,7 +179,7 @@ class NodeView:
 
     def is_constant(self, place: int) -> bool:
         """Tell whether an input is computed from stored weights alone."""
-        return self.has(place) and self.name_of(place) in self._index.constants
+        return self.has(place) and self._seen[place] in self._index.constants
 
     def is_written(self, array: Array) -> bool:
         """Tell whether labels are a layer's channels, not those of a table or positions that a node has made."""

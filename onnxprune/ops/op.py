@@ -285,10 +285,11 @@ class Op(NodeView):
             rank = len(self.shape(place))
             if len(axes) < rank:
                 self.hold(place, [axis for axis in range(rank) if axis not in axes])
-        rows = self._rows_kept(parts)
         pieces = self._pieces(parts)
         if len(parts) == 1:
             return self.out(shape, [Bundle(p.axes, p.bundle.array) for p in pieces], self.fixed(parts[0][0]))
+        rows = self._rows_kept(parts)
+        pieces = self._pieces(parts) if rows else pieces
         while (clash := self._clash(parts, pieces, rows)) is not None:
             piece, keep = clash
             place, axes = parts[piece.part]
@@ -384,11 +385,9 @@ class Op(NodeView):
         for number, (place, axes) in enumerate(parts):
             if number == piece.part:
                 continue
-            sizes = [self._size_at((place, axes), axis) for axis in piece.axes]
-            inverse = {outer: inner for inner, outer in axes.items()}
-            labels = self.labels(place)
-            bare = [a for a, s in zip(piece.axes, sizes, strict=True) if s > 1 and labels.bundle_at(inverse[a]) is None]
-            if bare:
+            labels, shape = self.labels(place), self.shape(place)
+            met = [inner for inner, outer in axes.items() if outer in piece.axes]
+            if any(shape[inner] > 1 and labels.bundle_at(inner) is None for inner in met):
                 return labels.fixed
         return None
 
