@@ -2,8 +2,9 @@
 
     G = Σ (a − ā)(a − ā)ᵀ / R,   T = Σ (a − ā)(y − ȳ)ᵀ / R,   energy = Σ ‖y − ȳ‖² / R      over R rows
 
-Rows are shifted by the means of the first batch before they are multiplied in float32, so that large means cost no
-digits; sums are float64. Of the positions of a picture some are drawn, as many as give so many rows per column.
+Rows are shifted by the means of the first ones before they are multiplied in float32, so that large means cost no
+digits; sums are float64. A product of few rows is slow, so that rows wait for others. Of the positions of a picture
+some are drawn, as many as give so many rows per column.
 """
 
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ class Moments:
         self.squares = np.zeros((products, reader.width))
         self.sums: list[Floats] = []
         self.starts: list[Floats] = []
+        self.waiting: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self.late = 0
 
     def places(self, shape: Sequence[int], rng: np.random.Generator) -> NDArray[np.int64] | None:
         """Draw the output positions of a batch to look at; None for all."""
@@ -66,8 +69,20 @@ class Moments:
 
     def add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         """Add rows (g, R, n) and what the reader is to make of them (g, R, k); infinities come out as not usable."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._add(rows, targets)
+        self.waiting.append((rows, targets))
+        self.count += rows.shape[1]
+        self.late += rows.shape[1]
+        if self.late >= self.gram.shape[1]:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take in the rows that wait."""
+        if self.waiting:
+            pairs = zip(*self.waiting, strict=True)
+            parts = [np.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in pairs]
+            self.waiting, self.late = [], 0
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._add(*parts)
 
     def _add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         if not self.starts:
@@ -78,7 +93,6 @@ class Moments:
         rows, targets = (
             part - start.astype(np.float32) for part, start in zip((rows, targets), self.starts, strict=True)
         )
-        self.count += rows.shape[1]
         across = rows.transpose(0, 2, 1)
         self.gram += across @ rows
         self.cross += across @ targets
@@ -89,12 +103,14 @@ class Moments:
     @property
     def usable(self) -> bool:
         """Tell whether there are rows, and numbers only in what came of them."""
+        self._settle()
         parts = (self.gram, self.cross, self.squares, *self.sums)
         return self.count > 0 and all(np.isfinite(part).all() for part in parts)
 
     @property
     def means(self) -> tuple[Floats, Floats]:
         """Mean row (g, n) and mean target (g, k); zeros where nothing is centred."""
+        self._settle()
         pairs = zip(self.starts, self.sums, strict=True)
         inner, outer = ((start + total / self.count * self.centred)[:, 0] for start, total in pairs)
         return inner, outer
@@ -121,6 +137,7 @@ class Moments:
         -------
         list of Layer
         """
+        self._settle()
         inner, outer = (total[:, 0] / self.count * self.centred for total in self.sums)
         made = []
         for number, units in enumerate(self.reader.units):

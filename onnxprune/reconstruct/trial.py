@@ -42,7 +42,8 @@ class Trial:
         self._proto = ModelProto()
         self._proto.CopyFrom(proto)
         self._stored = Index(self._proto).weights
-        self._batch, self._providers = {name: value[:_SAMPLES] for name, value in batch.items()}, providers
+        self._batch = {name: value[:_SAMPLES] if value.ndim else value for name, value in batch.items()}
+        self._providers = providers
         try:
             self._expected = self._outputs()
         except ModelError:  # it takes whole batches only
@@ -75,6 +76,7 @@ def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
     if found.shape != expected.shape or not expected.size or not np.isfinite([found, expected]).all():
         return 0.0
     wide = expected.astype(np.float64)
-    spread = float(np.square(wide - wide.mean(axis=0)).sum()) or float(np.square(wide).sum())
+    spread = float(np.square(wide - wide.mean(axis=0)).sum()) if wide.ndim else 0.0
+    spread = spread or float(np.square(wide).sum())
     error = float(np.square(found - wide).sum()) / max(spread, 1e-30)
     return error if np.isfinite(error) else 1.0
