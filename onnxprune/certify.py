@@ -28,6 +28,7 @@ from onnxprune.methods.certificate import Certificate, certify
 from onnxprune.options import Options
 from onnxprune.reconstruct.sequence import Reconstruction, Solved
 from onnxprune.rewrite import GroupPlan, Plan
+from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import Made, Measured, NewWeights, Probed, measure
 
 __all__ = ["SOLVED", "Certified", "certificates"]
@@ -63,6 +64,7 @@ class Certified:
     inputs: Sequence[Feeds] = ()
 
 
+@with_one_blas_thread
 def certificates(
     analysis: Analysis, plan: Plan, options: Options, *, run: bool, written: Certified | None = None
 ) -> dict[str, Facts]:

@@ -21,6 +21,7 @@ from onnxprune.progress import Progress
 from onnxprune.reconstruct.evidence import NOTHING, Gathered
 from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.rewrite import GroupPlan, Plan
+from onnxprune.threads import blas_threads
 
 __all__ = ["Ranked", "channel_reader", "check_replay", "choose", "floors", "rank", "require_groups"]
 
@@ -86,12 +87,13 @@ def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gat
     usual, thinned = analysis.sizes if trial is None else _usual(analysis, options), list[Changed]()
     for number, (group, known) in enumerate(zip(groups, told, strict=True)):
         channels = replace(reader.channels(group), beta=radii.of(group) or 1.0, layers=known.layers, worth=known.worth)
-        choice = method(channels, np.random.default_rng([options.seed, number]))
+        with blas_threads(max((len(layer.gram) for layer in known.layers), default=channels.count)):
+            choice = method(channels, np.random.default_rng([options.seed, number]))
+            lost = losses(known.layers, known.worth, choice.order) if known.layers else None
+            solved = None if trial is None else known.solved
+            thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
         ranked.choices.append(choice)
-        lost = losses(known.layers, known.worth, choice.order) if known.layers else None
         ranked.losses.append(None if lost is None else lost - lost[-1])
-        solved = None if trial is None else known.solved
-        thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
         progress.advance()
     if trial is not None:
         _scaled(ranked, usual, thinned, trial)

@@ -29,6 +29,7 @@ from onnxprune.reconstruct.sequence import Reconstruction
 from onnxprune.refine import Refiner, open_refiner, write_solved
 from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply
+from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
 __all__ = ["Decision", "Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
@@ -194,6 +195,7 @@ def prune_model(
     return result, Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
 
 
+@with_one_blas_thread
 def plan_model(
     model: Model, options: Options, clock: Clock, replay: Plan | None = None, *, source: str = ""
 ) -> Decision:

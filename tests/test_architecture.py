@@ -11,7 +11,7 @@ import onnxprune
 
 ROOT = Path(onnxprune.__file__).parent
 FLOORS = (
-    {"errors"},
+    {"errors", "threads"},
     {"extras"},
     {"coreset", "graph"},
     {"shapes"},

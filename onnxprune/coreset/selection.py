@@ -31,8 +31,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 # Columns from which blocks are weighed by what they contribute, see `summed`.
 _WIDE = 1536
-# Share of the candidates that goes, or comes, in one step.
-_STEP = 0.02
+# Share of the candidates that goes, or comes, in one step; and that may be out before columns are dropped.
+_STEP, _DROPPED = 0.02, 0.25
 _TINY, _SMALLEST = 1e-12, float(np.finfo(np.float64).tiny) / 1e-12
 # An exchange has to be worth this share of what it exchanges.
 _GAIN = 1e-6
@@ -76,16 +76,20 @@ def losses(layers: Sequence[Layer], weights: Sequence[float], order: Integers) -
 
 @dataclass
 class _State:
-    """A layer as candidates go (matrix is P, right is W) or come (R and Q); the owners' columns first, in order."""
+    """A layer as candidates go (matrix is P, right is W) or come (R and Q); the owners' columns first, in order.
+
+    Candidates that have been taken out stay for a while, as columns of zeros: to drop them is to copy all others.
+    """
 
     weight: float
     matrix: Floats
     right: Floats
     owners: Integers
     width: int
+    gone: NDArray[np.bool_]
 
     def gains(self, count: int) -> Floats:
-        """What each candidate is worth, by itself, to this layer; (count,)."""
+        """What each candidate is worth, by itself, to this layer, zero for those that are out; (count,)."""
         found, number, width = np.zeros(count), self.owners.size, self.width
         right = self.right[: number * width].reshape(number, width, self.right.shape[1])
         if width == 1:
@@ -96,26 +100,31 @@ class _State:
             own = self.matrix[places[:, :, None], places[:, None, :]]
             spare = _TINY * np.trace(own, axis1=1, axis2=2) + np.finfo(np.float64).tiny
             gains = np.einsum("cbk,cbk->c", right, np.linalg.solve(own + spare[:, None, None] * np.eye(width), right))
-        found[self.owners] = self.weight * gains
+        found[self.owners] = self.weight * np.where(self.gone, 0.0, gains)
         return found
 
     def take_out(self, chosen: Integers) -> None:
-        """Eliminate the columns of some candidates from matrix and right side, and drop them."""
-        gone = np.isin(self.owners, chosen)
-        mask = np.zeros(len(self.matrix), dtype=bool)
-        mask[: gone.size * self.width] = np.repeat(gone, self.width)
-        self.owners = self.owners[~gone]
-        self.matrix, self.right = _without(self.matrix, self.right, mask)
+        """Eliminate the columns of some candidates from matrix and right side."""
+        leave = np.isin(self.owners, chosen) & ~self.gone
+        columns = np.flatnonzero(np.repeat(leave, self.width))
+        _eliminate(self.matrix, self.right, columns)
+        self.gone |= leave
+        if np.count_nonzero(self.gone) > _DROPPED * self.gone.size:
+            stays = np.ones(len(self.matrix), dtype=bool)
+            stays[: self.gone.size * self.width] = np.repeat(~self.gone, self.width)
+            self.matrix, self.right = self.matrix[np.ix_(stays, stays)], self.right[stays]
+            self.owners, self.gone = self.owners[~self.gone], self.gone[~self.gone]
 
 
-def _without(matrix: Floats, right: Floats, gone: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Schur complement of some rows and columns, in a matrix and the right side that goes with it."""
-    if not gone.any():
-        return matrix, right
-    out, rest = np.flatnonzero(gone), np.flatnonzero(~gone)
-    side = matrix[np.ix_(rest, out)]
+def _eliminate(matrix: Floats, right: Floats, out: Integers) -> None:
+    """Schur complement of some rows and columns, which become zero, in a matrix and its right side, in place."""
+    if not out.size:
+        return
+    side = matrix[:, out]
     solved = cho_solve((factorised(matrix[np.ix_(out, out)]), True), np.hstack([side.T, right[out]]))
-    return matrix[np.ix_(rest, rest)] - side @ solved[:, : rest.size], right[rest] - side @ solved[:, rest.size :]
+    matrix -= side @ solved[:, : len(matrix)]
+    right -= side @ solved[:, len(matrix) :]
+    matrix[out], matrix[:, out], right[out] = 0.0, 0.0, 0.0
 
 
 def _state(layer: Layer, weight: float, *, inverse: bool) -> _State:
@@ -126,8 +135,10 @@ def _state(layer: Layer, weight: float, *, inverse: bool) -> _State:
         factor = factorised(matrix)
         matrix, right = cho_solve((factor, True), np.eye(len(matrix))), cho_solve((factor, True), right)
     else:
-        matrix, right = _without(matrix, right, np.arange(len(matrix)) >= seen.blocks.size)
-    return _State(weight, matrix, right, seen.members.copy(), seen.blocks.shape[1])
+        _eliminate(matrix, right, np.arange(seen.blocks.size, len(matrix)))
+        matrix, right = matrix[: seen.blocks.size, : seen.blocks.size], right[: seen.blocks.size]
+    owners = seen.members.copy()
+    return _State(weight, matrix, right, owners, seen.blocks.shape[1], np.zeros(owners.size, dtype=np.bool_))
 
 
 def backward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> Integers:

@@ -6,6 +6,7 @@ making a session with it, after looking for the libraries so that nothing is pri
 
 import ctypes
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from onnxruntime import OrtValue
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from onnxprune.errors import ModelError, RefusedError, UsageError
+from onnxprune.threads import processors
 
 __all__ = [
     "CPU",
@@ -185,6 +187,10 @@ def _start(
     options = onnxruntime.SessionOptions()
     options.enable_mem_reuse = effort.share
     options.log_severity_level = _QUIET
+    # Threads that wait busily for the next run take the processors from what is done between two runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if processors() < (os.cpu_count() or 1):  # onnxruntime itself knows of no quota
+        options.intra_op_num_threads = processors()
     options.enable_cpu_mem_arena = effort.fast
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if effort.fast else level.ORT_ENABLE_BASIC

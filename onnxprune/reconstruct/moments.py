@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxprune.coreset.layer import Layer
 from onnxprune.reconstruct.readers import Reader
+from onnxprune.threads import blas_threads
 
 __all__ = ["FEWEST", "RIDGE", "ROWS", "TO_CHOOSE", "Moments", "drawn"]
 
@@ -81,7 +82,7 @@ class Moments:
             pairs = zip(*self.waiting, strict=True)
             parts = [np.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in pairs]
             self.waiting, self.late = [], 0
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"), blas_threads(self.gram.shape[1]):
                 self._add(*parts)
 
     def _add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:

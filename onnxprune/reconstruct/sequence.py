@@ -32,6 +32,7 @@ from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
 from onnxprune.shapes.infer import Shapes
+from onnxprune.threads import blas_threads
 from onnxprune.validate.twin import Twin, build_twin
 
 __all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
@@ -302,7 +303,8 @@ class _Sequence:
             layers += [layer for layer in made if layer.members.size]
             worth += [1.0 / total for layer in made if layer.members.size]
         if layers:
-            self._decide(group, self.selects[group.name](layers, worth, self.result.kept[group.name]))
+            with blas_threads(max(len(layer.gram) for layer in layers)):
+                self._decide(group, self.selects[group.name](layers, worth, self.result.kept[group.name]))
 
     def _old(self, reader: Reader) -> NDArray[np.float64]:
         return reader.form.matrix(self.work.stored(reader.weight)).astype(np.float64)
@@ -310,7 +312,8 @@ class _Sequence:
     def _solve(self, name: str, reader: Reader, moments: Moments | WideMoments) -> None:
         if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
             return
-        found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
+        with blas_threads(reader.units.shape[1]):
+            found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
         weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
         bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
         self.result.solved[name] = Solved(reader, weight, bias, found.missed, found.missed_before)
