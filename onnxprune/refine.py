@@ -37,7 +37,7 @@ LARGEST = 1.5e9
 """Bytes of weights up to which a network is refined: it is held in memory, in float32, three times."""
 
 _SAMPLES = 1024
-_MACS, _BYTES, _FEWEST, _MOST = 6e11, 1 << 28, 64, 2048
+_MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 2048
 """What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
 
 _HELD_OUT = 8

@@ -22,8 +22,8 @@ from onnxprune.graph.staged import open_session
 
 __all__ = ["find_scale", "scaled"]
 
-# Layers that are looked at.
-_LAYERS = 6
+# Layers that are looked at, and positions of each in a batch.
+_LAYERS, _POSITIONS = 6, 4096
 # What imbalance, and what all answers together say of each, count against the entropy of the mean prediction; how sure
 # of made-up pictures a network is only where the scale is wrong; and how much a scale of whole bytes, which is rare and
 # drowns the biases that keep layers balanced, has to fit better. Chosen on fifteen trained networks.
@@ -135,7 +135,8 @@ def _judged(
         values = scaled(pictures, slot, scale)
         for first in range(0, len(values) - slots.batch + 1 if slots.fixed else len(values), slots.batch):
             feeds = _others(network, slots, slot) | {slot.name: values[first : first + slots.batch]}
-            runs.append(session.run(feeds, list(dict.fromkeys([*taps, *answers]))))
+            found = session.run(feeds, list(dict.fromkeys([*taps, *answers])))
+            runs.append({**found, **{name: _columns(found[name]) for name in taps}})
         if norms:
             yield _distance(network, norms, runs), "the statistics that BatchNormalization has stored"
         else:
@@ -154,17 +155,24 @@ def _others(network: Network, slots: Slots, slot: Slot) -> Feeds:
     return random_feeds(network.index, network.shapes, np.random.default_rng(0), one)
 
 
-def _columns(runs: list[Feeds], name: str) -> NDArray[np.float64]:
-    """What a layer computed, one column per channel."""
-    values = [np.asarray(run[name], np.float64) for run in runs]
-    return np.concatenate([np.moveaxis(v, 1, -1).reshape(-1, v.shape[1]) if v.ndim > 2 else v for v in values])
+def _columns(value: NDArray[np.generic]) -> NDArray[np.float64]:
+    """What a layer computed, one column per channel, at some positions where there are many."""
+    if value.ndim > 2:
+        flat = value.reshape(*value.shape[:2], -1)
+        flat = flat[:, :, :: -(-len(flat) * flat.shape[2] // _POSITIONS)]
+        value = flat.transpose(0, 2, 1).reshape(-1, flat.shape[1])
+    return value.astype(np.float64)
+
+
+def _together(runs: list[Feeds], name: str) -> NDArray[np.float64]:
+    return np.concatenate([np.asarray(run[name], np.float64) for run in runs])
 
 
 def _distance(network: Network, norms: list[NodeProto], runs: list[Feeds]) -> float:
     far = []
     for node in norms:
         mean, variance = (network.model.array(network.index.weights[name]) for name in node.input[3:5])
-        columns = _columns(runs, node.input[0])
+        columns = _together(runs, node.input[0])
         ratio = np.log((columns.var(axis=0) + 1e-5) / (variance + 1e-5))
         far.append(np.mean(ratio**2 / 2 + (columns.mean(axis=0) - mean) ** 2 / (variance + 1e-5)))
     return float(np.mean(far))
@@ -173,13 +181,13 @@ def _distance(network: Network, norms: list[NodeProto], runs: list[Feeds]) -> fl
 def _unlikely(runs: list[Feeds], taps: list[str], answers: list[str]) -> float:
     imbalance = [0.0]
     for name in taps:
-        columns = _columns(runs, name)
+        columns = _together(runs, name)
         # Channels that never change say nothing of the scale, however far from zero they are.
         shift = np.abs(columns.mean(axis=0)) / (columns.std(axis=0) + 1e-9)
         imbalance.append(float(np.minimum(shift, _FAR).mean()))
     value = _IMBALANCE * float(np.mean(imbalance[1:] or imbalance))
     for name in answers:
-        shares = _shares(np.concatenate([np.asarray(run[name], np.float64) for run in runs]))
+        shares = _shares(_together(runs, name))
         most = max(math.log(min(shares.shape)), 1e-9)
         together, alone = _entropy(shares.mean(axis=0)) / most, _entropy(shares).mean() / most
         value += (alone < _OVERSURE) - together - _INFORMATION * (together - alone)
