@@ -23,7 +23,7 @@ from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.tensors import count, holders, payload_bytes
 from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
-from onnxprune.prepare.precision import OTHER_FLOATS, has_other_floats, widen
+from onnxprune.prepare.precision import OTHER_FLOATS, flush, has_other_floats, widen
 from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
@@ -145,16 +145,17 @@ def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
     OnnxPruneError
         If data that was given does not fit.
     """
-    model = analysis.model
+    model = analysis.model.copy()
     size = sum(_wide_bytes(holder.tensor) for holder in holders(model.proto))
     if size > LARGEST:
         _log.warning("the network has %.1f GB of weights: no data is used, readers keep their weights", size / 1e9)
         return None
+    flush(model)
     network = Network(model, analysis.index, analysis.shapes, choose_providers(options.providers))
     try:
         calibration = _calibration(network, analysis, options)
         batches = list(calibration.batches())
-        refiner = Refiner(model.copy(), options, *_split(calibration, batches, network.providers, options.seed))
+        refiner = Refiner(model, options, *_split(calibration, batches, network.providers, options.seed))
         _require_alike(analysis, refiner.work)
     except ModelError as error:
         if options.calib is not None:

@@ -1,4 +1,4 @@
-"""A network's floats made float32, for what onnxruntime cannot run as it is.
+"""A network's floats made float32, for what onnxruntime cannot run as it is; and those too small for it made zero.
 
 Stored tensors, the targets of Cast and of all that names a type, and what is declared of tensors change together, so
 that the result is as well typed as the network was. What it computes differs by rounding alone.
@@ -6,6 +6,7 @@ that the result is as well typed as the network was. What it computes differs by
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from onnxprune.graph.model import SMALL, Model
 from onnxprune.graph.tensors import count, holders, is_external
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["OTHER_FLOATS", "has_other_floats", "rounded", "widen", "widened_shapes"]
+__all__ = ["OTHER_FLOATS", "flush", "has_other_floats", "rounded", "widen", "widened_shapes"]
 
 OTHER_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 """Element types, other than float32, that networks compute in."""
@@ -37,6 +38,22 @@ def widened_shapes(shapes: Shapes, *, exact: bool = True) -> Shapes:
 
 def _wide(kind: int) -> int:
     return TensorProto.FLOAT if kind in OTHER_FLOATS else kind
+
+
+def flush(model: Model) -> None:
+    """Make weights zero, in place, that have decayed to less than float32 has digits for: they slow a processor down.
+
+    Parameters
+    ----------
+    model : Model
+    """
+    for holder in holders(model.proto):
+        if holder.tensor.data_type == TensorProto.FLOAT:
+            value = model.array(holder.tensor)
+            lost = (np.abs(value) < np.finfo(np.float32).tiny) & (value != 0)
+            if lost.any():
+                cleaned = np.where(lost, np.float32(0), value)
+                model.replace(holder.tensor, value.shape, partial(np.asarray, cleaned))
 
 
 def has_other_floats(proto: ModelProto) -> bool:
