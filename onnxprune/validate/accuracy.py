@@ -7,7 +7,7 @@ difference.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,29 +77,40 @@ class Scores:
 
 @dataclass(frozen=True)
 class Exam:
-    """Samples whose classes are known, and which of them the original gets right.
+    """Samples whose classes are known, and what the original answers.
 
     Attributes
     ----------
     scores : Scores
     batches : tuple of dict of str to ndarray
-    labels : tuple of ndarray of int
-        Classes of the samples of each batch.
+    labels : ndarray of int (n,)
+        Classes of the samples, in the order of the batches.
+    answers : ndarray of int (n,)
+        The original's; −1 where scores are no numbers.
     providers : sequence of str
-    right : ndarray of bool (n,)
     """
 
     scores: Scores
     batches: tuple[Feeds, ...]
-    labels: tuple[NDArray[np.int64], ...]
+    labels: NDArray[np.int64]
+    answers: NDArray[np.int64]
     providers: Sequence[str]
-    right: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @property
     def guessed(self) -> bool:
-        """Tell whether the original is right no more often than by chance, within two standard errors."""
-        chance, samples = 1.0 / self.scores.classes, max(self.right.size, 1)
-        return bool(self.right.mean() <= chance + 2.0 * np.sqrt(chance * (1.0 - chance) / samples))
+        """Tell whether the original is right no more often than if it knew only how frequent classes are.
+
+        That is within two standard errors.
+        """
+        answers, classes = self.answers[self.answers >= 0], self.scores.classes
+        named, wanted = (np.bincount(each, minlength=classes) for each in (answers, self.labels))
+        chance = float(named @ wanted) / self.labels.size**2
+        return bool(self.right <= chance + 2.0 * np.sqrt(chance * (1.0 - chance) / self.labels.size))
+
+    @property
+    def right(self) -> float:
+        """Share of the samples that the original gets right."""
+        return float((self.answers == self.labels).mean())
 
     def accuracy(self, model: Model) -> Accuracy:
         """Judge a pruned network, which is used up.
@@ -109,18 +120,15 @@ class Exam:
         ModelError
             If it cannot be run.
         """
-        return Accuracy.of(self.scores.output, self.right, self.answered(model))
+        answers = _answers(model, self.scores, self.batches, self.providers)
+        return Accuracy.of(self.scores.output, self.answers == self.labels, answers == self.labels)
 
-    def answered(self, model: Model) -> NDArray[np.bool_]:
-        """Tell which samples a network, which is used up, gets right; scores that are no numbers are wrong."""
-        name = self.scores.output
-        found = outputs_of(model, [name], self.batches, self.providers)
-        rows = [values[name].reshape(len(labels), -1) for values, labels in zip(found, self.labels, strict=True)]
-        right = [
-            (row.argmax(axis=1) == labels) & ~np.isnan(row).any(axis=1)
-            for row, labels in zip(rows, self.labels, strict=True)
-        ]
-        return np.concatenate(right)
+
+def _answers(model: Model, scores: Scores, batches: Sequence[Feeds], providers: Sequence[str]) -> NDArray[np.int64]:
+    """The class that a network, which is used up, gives each sample; −1 where scores are no numbers."""
+    found = outputs_of(model, [scores.output], batches, providers)
+    rows = np.concatenate([each[scores.output].reshape(-1, scores.classes) for each in found])
+    return np.where(np.isnan(rows).any(axis=1), -1, rows.argmax(axis=1))
 
 
 def find_scores(model: Model, batch: Batch, labels: NDArray[np.int64], providers: Sequence[str]) -> Scores:
@@ -185,6 +193,6 @@ def set_exam(
     -------
     Exam
     """
-    feeds, numbers = tuple(batch.feeds for batch in batches), [batch.numbers for batch in batches]
-    exam = Exam(scores, feeds, tuple(labels[some] for some in numbers), providers)
-    return replace(exam, right=exam.answered(original))
+    feeds = tuple(batch.feeds for batch in batches)
+    known = labels[np.concatenate([batch.numbers for batch in batches])]
+    return Exam(scores, feeds, known, _answers(original, scores, feeds, providers), providers)
