@@ -80,7 +80,7 @@ def _guarantee(channels: Channels) -> str:
         return "γ is not estimated, since a reader is too wide"
     most = steps(channels.count)
     share = -np.expm1(-gamma / most)
-    at_once = f", up to {most} channels at once" if most > 1 else ""
+    at_once = f", up to {most} channels at once," if most > 1 else ""
     vacuous = " (vacuous)" if share < _VACUOUS else ""
     return (
         f"γ is {gamma:.2g} at least: greedy addition{at_once} makes up for {share:.2%} at least of what the best "
