@@ -172,7 +172,7 @@ def open_refiner(analysis: Analysis, options: Options, *, learns: bool = True) -
         return None
     network = Network(model, analysis.index, analysis.shapes, choose_providers(options.providers))
     try:
-        refiner = _opened(network, _calibration(network, analysis, options), options, learns=learns)
+        refiner = _opened(network, analysis, options, learns=learns)
         _require_alike(analysis, refiner.work)
     except ModelError as error:
         if options.calib is not None:
@@ -213,9 +213,9 @@ def _calibration(network: Network, analysis: Analysis, options: Options) -> Cali
     )
 
 
-def _opened(network: Network, calibration: Calibration, options: Options, *, learns: bool) -> Refiner:
+def _opened(network: Network, analysis: Analysis, options: Options, *, learns: bool) -> Refiner:
     """Read the samples, tell what is learnt from and what is held out, and describe both."""
-    calibration, scores = _graded(network, calibration, options)
+    calibration, scores = _graded(network, analysis, options)
     learnt, held = _split(network, calibration, options, learns=learns)
     counts = [sum(batch.numbers.size for batch in batches) for batches in (learnt, held)]
     facts: dict[str, object] = {
@@ -225,14 +225,17 @@ def _opened(network: Network, calibration: Calibration, options: Options, *, lea
         "notes": list(calibration.notes),
     }
     model, labels, exam = network.model.copy(), calibration.labels, None
+    if scores is not None and not held:
+        raise DataError("no samples of one size fill a batch to tell accuracy by; give more, or leave the labels out")
     if scores is not None and labels is not None:
         exam = set_exam(model.copy(), scores, held, labels, network.providers)
     data = Data([_narrow(batch.feeds) for batch in learnt], counts[0], network.providers, options.seed)
     return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam)
 
 
-def _graded(network: Network, calibration: Calibration, options: Options) -> tuple[Calibration, Scores | None]:
+def _graded(network: Network, analysis: Analysis, options: Options) -> tuple[Calibration, Scores | None]:
     """Find the output that classes are read off; where they are not asked for and fit none, they are left out."""
+    calibration = _calibration(network, analysis, options)
     labels = calibration.labels
     if labels is None and options.max_drop is not None:
         raise DataError(
@@ -250,7 +253,8 @@ def _graded(network: Network, calibration: Calibration, options: Options) -> tup
         if options.examines:
             raise
         note = f"accuracy is not measured: {error}"
-    return replace(calibration, labels=None, notes=(*calibration.notes, note)), None
+    plain = _calibration(network, analysis, replace(options, samples=options.samples or _SAMPLES))
+    return replace(plain, labels=None, notes=(*plain.notes, note)), None
 
 
 def _unit(network: Network) -> int:

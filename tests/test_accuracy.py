@@ -214,8 +214,9 @@ def test_labels_that_do_not_fit(labels: NDArray[Any], words: str) -> None:
 def test_classes_of_the_data_that_do_not_fit_are_left_out_and_that_is_said(command: Command) -> None:
     """Nobody asked for accuracy: an array that is called y may be anything."""
     path = command.put(DENSE)
-    np.savez(command.folder / "c.npz", x0=SAMPLES, y=LABELS + 1000)
-    np.savez(command.folder / "plain.npz", x0=SAMPLES)
+    many = np.tile(SAMPLES, (5, 1))
+    np.savez(command.folder / "c.npz", x0=many, y=np.tile(LABELS, 5) + 1000)
+    np.savez(command.folder / "plain.npz", x0=many)
     ran = command.done(path, command.folder / "a.onnx", "--ratio", "0.5", "--calib", command.folder / "c.npz")
     assert "accuracy is not measured: the labels hold class 1004" in ran.out
     command.done(path, command.folder / "b.onnx", "--ratio", "0.5", "--calib", command.folder / "plain.npz")
