@@ -57,6 +57,7 @@ def prune(
     model: Any,
     *,
     ratio: float | None = None,
+    max_drop: float | None = None,
     method: str = "auto",
     rank: int | None = None,
     measure: str = "params",
@@ -93,6 +94,9 @@ def prune(
         model's version and quantization annotations.
     ratio : float
         Share to remove of `measure`, between 0 and 1, met within one percentage point.
+    max_drop : float, optional
+        Points of top-1 accuracy that may be lost on samples of `calib` that are held out: the largest share that keeps
+        to it is removed, no more than `ratio` where that is given.
     method, rank, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep
     input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
@@ -101,7 +105,7 @@ def prune(
     samples, synthetic, input_range, mean, std
         As the flags.
     labels : path or ndarray of int, optional
-        One class per sample of `calib`.
+        One class per sample of `calib`; accuracy before and after is then measured on those held out.
     replay : Plan, optional
         Carry out this plan in place of `ratio`.
 
@@ -113,6 +117,8 @@ def prune(
     ------
     UsageError
         A value is wrong by itself.
+    DataError
+        Samples or classes cannot be read, or do not fit the network.
     ModelError
         The network cannot be read or run.
     RefusedError
@@ -127,10 +133,13 @@ def prune(
     >>> result.report["validation"]["twin"]["passed"]  # doctest: +SKIP
     True
     """
-    if (ratio is None) == (replay is None):
-        raise UsageError("give ratio=, the share to remove, or replay=, a plan (one of the two)")
+    if (ratio is None and max_drop is None) == (replay is None):
+        raise UsageError(
+            "give ratio=, the share to remove, max_drop=, the accuracy to lose, or replay=, a plan (a plan alone)"
+        )
     options = Options(
         ratio=ratio,
+        max_drop=max_drop,
         method=method,
         rank=rank,
         measure=measure,

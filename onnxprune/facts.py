@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,9 +20,9 @@ from onnxprune.graph.model import Model
 from onnxprune.ops.labels import Purpose
 from onnxprune.ops.trace import Role
 from onnxprune.rewrite import Plan
-from onnxprune.validate import Validation
+from onnxprune.validate import Accuracy, Validation
 
-__all__ = ["Place", "describe", "inspection", "place_of", "versions"]
+__all__ = ["Place", "describe", "inspection", "place_of", "searched", "versions"]
 
 _PACKAGES = ("onnxprune", "onnx", "numpy", "scipy", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon")
 
@@ -166,10 +166,37 @@ def _validation_facts(validation: Validation) -> dict[str, Any]:
             }
             for item in validation.fidelity
         },
+        "accuracy": None if validation.accuracy is None else _accuracy_facts(validation.accuracy),
         "unproved": list(validation.unproved),
         "widened": validation.widened,
         "unrounded": validation.unrounded,
     }
+
+
+def _accuracy_facts(accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "output": accuracy.output,
+        "samples": accuracy.samples,
+        "before": accuracy.before,
+        "after": accuracy.after,
+        "drop": accuracy.drop,
+        "standard_error": accuracy.standard_error,
+    }
+
+
+def searched(tried: Iterable[tuple[float, float, Accuracy]]) -> list[dict[str, Any]]:
+    """Describe ratios that were tried.
+
+    Parameters
+    ----------
+    tried : iterable of (float, float, Accuracy)
+        Ratio, share that went for it, and accuracy.
+
+    Returns
+    -------
+    list of dict
+    """
+    return [{"ratio": ratio, "removed": removed, **_accuracy_facts(found)} for ratio, removed, found in tried]
 
 
 def _found(analysis: Analysis) -> dict[str, Any]:

@@ -79,7 +79,12 @@ def _add_data(parser: _Parser) -> None:
         "inputs like those the network will see, no labels needed: .npz (arrays by the inputs' names), .npy, a JSON of "
         "polygraphy, or a folder of them, of pictures or of test_data_set_* (default: inputs are made up)",
     )
-    parser.value("--samples", "N", "samples of --calib used at most, evenly spread (default: 1024)", type=int)
+    parser.value(
+        "--samples",
+        "N",
+        "samples of --calib used at most, evenly spread (default: 1024, with classes up to 4096)",
+        type=int,
+    )
     parser.value(
         "--synthetic",
         "N",
@@ -98,7 +103,8 @@ def _add_data(parser: _Parser) -> None:
     parser.value(
         "--labels",
         "FILE",
-        "classes of the samples of --calib, whole numbers in an .npy or .npz; folders of pictures in folders have them",
+        "classes of the samples of --calib, whole numbers in an .npy or .npz; arrays 'labels' and folders of pictures "
+        "in folders have them: accuracy before and after is then measured on a quarter at least, held out",
     )
 
 
@@ -110,6 +116,13 @@ def prune_parser() -> argparse.ArgumentParser:
     parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
     parser.add_argument("output", metavar="OUT", type=Path, nargs="?", help="the file to write")
     parser.value("--ratio", "R", "share to REMOVE, between 0 and 1; met within one percentage point", type=float)
+    parser.value(
+        "--max-drop",
+        "P",
+        "points of top-1 accuracy that may be lost, as in =1: finds the largest share that keeps to it, on samples of "
+        "--calib with classes that are held out; --ratio is then the largest tried",
+        type=float,
+    )
     parser.value("--measure", "M", f"share of what: {measures} (default: params)", default="params")
     parser.value("--method", "M", f"how channels are chosen (default: auto). {methods}", default="auto")
     parser.value(
@@ -209,12 +222,16 @@ def prune_options(arguments: argparse.Namespace) -> Options:
     UsageError
         If a flag, or a combination of flags, is wrong by itself.
     """
-    if (arguments.ratio is None) == (arguments.replay is None):
-        raise UsageError("give the share to remove with --ratio R, or a plan with --replay FILE (one of the two)")
+    if (arguments.ratio is None and arguments.max_drop is None) == (arguments.replay is None):
+        raise UsageError(
+            "give the share to remove with --ratio R, the accuracy to lose with --max-drop P, or a plan with --replay "
+            "FILE (a plan alone)"
+        )
     if arguments.output is None and not arguments.dry_run:
         raise UsageError("name the file to write, as in `onnxprune IN OUT --ratio 0.6`, or add --dry-run")
     return Options(
         ratio=arguments.ratio,
+        max_drop=arguments.max_drop,
         measure=arguments.measure,
         method=arguments.method,
         rank=arguments.rank,

@@ -30,7 +30,10 @@ class Options:
     Attributes
     ----------
     ratio : float or None
-        Share of the measure to remove, between 0 and 1; None only where a plan is replayed.
+        Share of the measure to remove, between 0 and 1; with `max_drop` the largest to try. None only with that, or
+        where a plan is replayed.
+    max_drop : float or None
+        Points of top-1 accuracy that may be lost on samples held out; the largest ratio that keeps to it is looked for.
     measure : {"params", "macs", "channels"}
     method : str
         A row of `METHODS`.
@@ -79,6 +82,7 @@ class Options:
     """
 
     ratio: float | None = None
+    max_drop: float | None = None
     measure: str = "params"
     method: str = "auto"
     rank: int | None = None
@@ -113,6 +117,10 @@ class Options:
         """
         if self.ratio is not None and not (_is_number(self.ratio) and 0 < self.ratio < 1):
             raise UsageError(f"--ratio {self.ratio}: give the share to remove, a number between 0 and 1, both excluded")
+        if self.max_drop is not None and not (_is_number(self.max_drop) and 0 <= self.max_drop < 100):
+            raise UsageError(
+                f"--max-drop {self.max_drop}: give points of accuracy that may be lost, from 0 to below 100"
+            )
         _one_of("--measure", self.measure, MEASURES)
         _one_of("--method", self.method, METHODS)
         if self.rank is not None and METHODS[self.method].at_rank is None:
@@ -151,6 +159,11 @@ class Options:
                 raise UsageError(f"{flag} {value}: give a whole number from 1 on")
         if self.calib is not None and self.synthetic is not None:
             raise UsageError("--calib gives data and --synthetic makes some up: leave one of them out")
+        if self.calib is None and self.max_drop is not None:
+            raise UsageError(
+                f"--max-drop {self.max_drop:g} needs samples with classes: give them with --calib DATA, and --labels "
+                "FILE where they bring none"
+            )
         for flag, other in (("--samples", self.samples), ("--labels", self.labels)):
             if self.calib is None and other is not None:
                 raise UsageError(f"{flag} is about the data of --calib: give those too, or leave it out")
@@ -165,6 +178,11 @@ class Options:
     def wants_data(self) -> bool:
         """Tell whether anything is to be learnt from data."""
         return self.refits or self.allocation == "error" or METHODS[self.method].needs_data
+
+    @property
+    def examines(self) -> bool:
+        """Tell whether accuracy is asked for."""
+        return self.labels is not None or self.max_drop is not None
 
     @property
     def refits(self) -> bool:
@@ -187,6 +205,7 @@ class Options:
         """Return what was asked for, as plain data for plan and report."""
         return {
             "ratio": None if self.ratio is None else float(self.ratio),
+            "max_drop": None if self.max_drop is None else float(self.max_drop),
             "measure": self.measure,
             "method": self.method,
             "rank": None if self.rank is None else int(self.rank),

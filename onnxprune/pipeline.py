@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnxprune.analysis import Analysis, analyse, made_plain
-from onnxprune.certify import Certified, certificates
-from onnxprune.choose import check_replay, choose, rank, require_groups
+from onnxprune.certify import certificates
+from onnxprune.choose import check_replay, rank, require_groups
+from onnxprune.decide import Decision, Ground, decide, refitted
 from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
-from onnxprune.facts import Place, describe, place_of
+from onnxprune.facts import Place, describe, place_of, searched
 from onnxprune.graph import io
 from onnxprune.graph.model import Model
 from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage, stage_text
 from onnxprune.graph.tensors import holders, payload_bytes
-from onnxprune.methods import METHODS, Select
+from onnxprune.methods import METHODS
 from onnxprune.options import Options
 from onnxprune.prepare.hoist import lower
 from onnxprune.progress import Clock
-from onnxprune.reconstruct.sequence import Reconstruction
-from onnxprune.refine import Refiner, open_refiner, write_solved
+from onnxprune.refine import open_refiner
 from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply
+from onnxprune.search import search
 from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
@@ -41,39 +41,6 @@ class Outcome:
 
     plan: Plan
     report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is to be done.
-
-    Attributes
-    ----------
-    analysis : Analysis
-        Of the network as it came, made plain.
-    plan : Plan
-    refiner : Refiner or None
-        Data, where any is used.
-    solved : Reconstruction or None
-        New weights of readers, where they have any.
-    """
-
-    analysis: Analysis
-    plan: Plan
-    refiner: Refiner | None = None
-    solved: Reconstruction | None = None
-
-    @property
-    def written(self) -> Certified:
-        """What certificates are to be of, and on which data."""
-        return Certified(self.solved, () if self.refiner is None else self.refiner.held_out)
-
-    def renewed(self, model: Model, options: Options) -> Analysis:
-        """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
-        if self.solved is None:
-            return self.analysis
-        write_solved(model, self.analysis, self.solved)
-        return replace(analyse(model, options), prepared=self.analysis.prepared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,20 +187,20 @@ def plan_model(
         io.check(model)
         analysis = analyse(model, options)
         require_groups(analysis)
+    learns = options.wants_data if replay is None else _replays_refit(replay, options)
     refiner = None
-    if options.wants_data if replay is None else _replays_refit(replay, options):
+    if learns or options.examines:
         with clock.stage("calibrate"):
-            refiner = open_refiner(analysis, options if replay is None else _as_planned(options, replay))
+            planned = options if replay is None else _as_planned(options, replay)
+            refiner = open_refiner(analysis, planned, learns=learns)
     if replay is not None:
         check_replay(analysis, replay)
-        return _refitted(Decision(analysis, replay, refiner), {}, options, clock)
+        return refitted(Decision(analysis, replay, refiner), {}, options, clock)
+    evidence = refiner.evidence() if refiner is not None and refiner.learns else None
     with clock.stage("score", len(analysis.coupling.groups)):
-        ranked = rank(analysis, options, clock.progress, None if refiner is None else refiner.evidence())
-    with clock.stage("allocate"):
-        plan = choose(analysis, options, ranked, source)
-    named = zip(analysis.coupling.groups, ranked.choices, strict=True)
-    selects = {group.name: choice.select for group, choice in named if choice.select is not None}
-    return _refitted(Decision(analysis, plan, refiner), selects, options, clock)
+        ranked = rank(analysis, options, clock.progress, evidence)
+    ground = Ground(analysis, ranked, refiner, source)
+    return decide(ground, options, clock) if options.max_drop is None else search(ground, options, clock)
 
 
 def _replays_refit(plan: Plan, options: Options) -> bool:
@@ -247,24 +214,6 @@ def _as_planned(options: Options, plan: Plan) -> Options:
     """Options with the method of a plan, which says how readers are solved anew."""
     method = plan.request.get("method")
     return replace(options, method=method, rank=None) if isinstance(method, str) and method in METHODS else options
-
-
-def _refitted(decision: Decision, selects: dict[str, Select], options: Options, clock: Clock) -> Decision:
-    """Solve readers anew, and take over what was picked anew on the way."""
-    refiner, plan = decision.refiner, decision.plan
-    weighed = any(group.factors for group in plan.groups) and options.refit != "on"
-    if refiner is None or options.refit == "off" or weighed or plan.changes_nothing:
-        return decision
-    kept: dict[str, NDArray[np.int64]] = {
-        group.name: np.array(group.kept, dtype=np.int64) for group in plan.groups if len(group.kept) < group.channels
-    }
-    with clock.stage("refit", len(refiner.work.readers)):
-        solved = refiner.reconstruct(kept, selects, clock.progress.advance)
-    groups = tuple(
-        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0)
-        for group in plan.groups
-    )
-    return replace(decision, plan=replace(plan, groups=groups), solved=solved)
 
 
 def _rewritten(
@@ -322,8 +271,11 @@ def _prove(
             "is a fault of onnxprune: please report it"
         )
     if held_out:
+        exam = None if decision.refiner is None else decision.refiner.exam
         with clock.stage("measure", len(held_out)):
-            result = replace(result, fidelity=fidelity_on(again(), as_written, held_out, providers))
+            accuracy = None if exam is None else exam.accuracy(as_written.copy())
+            fidelity = fidelity_on(again(), as_written, held_out, providers)
+            result = replace(result, fidelity=fidelity, accuracy=accuracy)
     return replace(result, unproved=result.unproved + unproved)
 
 
@@ -362,6 +314,7 @@ def _asked(decision: Decision, options: Options, replay: Plan | None, clock: Clo
         "request": options.request() if replay is None else {**plan.request, "replayed": plan.source},
         "data": None if refiner is None else refiner.facts,
         "refit": {item.reader.site: {"missed": item.missed, "missed_before": item.missed_before} for item in readers},
+        "search": searched(decision.tried),
         "time": clock.rounded(),
     }
 

@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxprune.analysis import Analysis, analyse
-from onnxprune.calibrate.calibration import Calibration, Network
+from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slots
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.calibrate.given import open_calibration
 from onnxprune.calibrate.synthetic import synthesise
-from onnxprune.errors import ModelError
+from onnxprune.errors import DataError, ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import choose_providers
@@ -28,6 +27,7 @@ from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, ga
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
 from onnxprune.shapes.infer import infer_shapes
+from onnxprune.validate import Exam, Scores, find_scores, set_exam
 
 __all__ = ["Refiner", "open_refiner", "write_solved"]
 
@@ -36,12 +36,17 @@ _log = logging.getLogger(__name__)
 LARGEST = 1.5e9
 """Bytes of weights up to which a network is refined: it is held in memory, in float32, three times."""
 
-_SAMPLES = 1024
+_SAMPLES, _SAMPLES_LABELLED = 1024, 4096
+"""Samples that are learnt from where nobody says how many, and where classes are known all that are read at most."""
+
 _MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 2048
 """What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
 
 _HELD_OUT = 8
 """One in so many batches is not learnt from: fidelity is measured on it."""
+
+_EXAMINED = 4
+"""One in so many samples at least is not learnt from where classes are known: accuracy has a large error on few."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Refiner:
         Batches that fidelity is measured on.
     facts : dict
         Where the data comes from and what was assumed, for the report.
+    exam : Exam or None
+        The same samples with their classes, where those are known.
     """
 
     model: Model
@@ -66,6 +73,12 @@ class Refiner:
     data: Data
     held_out: tuple[Feeds, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
+    exam: Exam | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Tell whether anything is learnt from data, and not only measured on it."""
+        return bool(self.data.batches)
 
     @cached_property
     def work(self) -> Workpiece:
@@ -126,7 +139,7 @@ class Refiner:
         return Reconstruction(dict(kept))
 
 
-def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
+def open_refiner(analysis: Analysis, options: Options, *, learns: bool = True) -> Refiner | None:
     """Read calibration data, or make some up.
 
     Parameters
@@ -134,6 +147,8 @@ def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
     analysis : Analysis
         Of the network, with its weights; not changed.
     options : Options
+    learns : bool
+        Whether anything is to be learnt; else all samples are held out.
 
     Returns
     -------
@@ -143,19 +158,22 @@ def open_refiner(analysis: Analysis, options: Options) -> Refiner | None:
     Raises
     ------
     OnnxPruneError
-        If data that was given does not fit.
+        If data that was given does not fit, or accuracy is asked for and cannot be told.
     """
     model = analysis.model.copy()
     size = sum(_wide_bytes(holder.tensor) for holder in holders(model.proto))
+    if size > LARGEST and options.max_drop is not None:
+        raise RefusedError(
+            f"the network has {size / 1e9:.1f} GB of weights, so that ratios cannot be tried in memory; give --ratio "
+            "in place of --max-drop"
+        )
     if size > LARGEST:
         _log.warning("the network has %.1f GB of weights: no data is used, readers keep their weights", size / 1e9)
         return None
     flush(model)
     network = Network(model, analysis.index, analysis.shapes, choose_providers(options.providers))
     try:
-        calibration = _calibration(network, analysis, options)
-        batches = list(calibration.batches())
-        refiner = Refiner(model, options, *_split(calibration, batches, network.providers, options.seed))
+        refiner = _opened(network, analysis, options, learns=learns)
         _require_alike(analysis, refiner.work)
     except ModelError as error:
         if options.calib is not None:
@@ -179,32 +197,90 @@ def _require_alike(analysis: Analysis, work: Workpiece) -> None:
 
 
 def _calibration(network: Network, analysis: Analysis, options: Options) -> Calibration:
-    if options.calib is not None:
-        limit = options.samples or _SAMPLES
-        return open_calibration(options.calib, network, limit=limit, scale=options.scale, labels=options.labels)
     shapes = analysis.shapes.inputs.values()
     each = 4.0 * sum(float(np.prod(shape)) for shape in shapes) / max((s[0] for s in shapes if s), default=1)
     macs = analysis.total("macs") / max((s[0] for s in shapes if s), default=1)
     affordable = min(_MACS / max(macs, 1.0), _BYTES / max(each, 1.0))
-    number = options.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
-    return synthesise(network, count=number, seed=options.seed, scale=options.scale)
+    if options.calib is None:
+        number = options.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
+        return synthesise(network, count=number, seed=options.seed, scale=options.scale)
+    return open_calibration(
+        options.calib,
+        network,
+        limit=options.samples or _SAMPLES,
+        limit_labelled=options.samples or int(np.clip(affordable, _SAMPLES, _SAMPLES_LABELLED)),
+        scale=options.scale,
+        labels=options.labels,
+    )
+
+
+def _opened(network: Network, analysis: Analysis, options: Options, *, learns: bool) -> Refiner:
+    """Read the samples, tell what is learnt from and what is held out, and describe both."""
+    calibration, scores = _graded(network, analysis, options)
+    learnt, held = _split(network, calibration, options, learns=learns)
+    counts = [sum(batch.numbers.size for batch in batches) for batches in (learnt, held)]
+    facts: dict[str, object] = {
+        "origin": calibration.origin,
+        "samples": counts[0],
+        "held_out": counts[1],
+        "notes": list(calibration.notes),
+    }
+    model, labels, exam = network.model.copy(), calibration.labels, None
+    if scores is not None and not held:
+        raise DataError("no samples of one size fill a batch to tell accuracy by; give more, or leave the labels out")
+    if scores is not None and labels is not None:
+        exam = set_exam(model.copy(), scores, held, labels, network.providers)
+    data = Data([_narrow(batch.feeds) for batch in learnt], counts[0], network.providers, options.seed)
+    return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam)
+
+
+def _graded(network: Network, analysis: Analysis, options: Options) -> tuple[Calibration, Scores | None]:
+    """Find the output that classes are read off; where they are not asked for and fit none, they are left out."""
+    calibration = _calibration(network, analysis, options)
+    labels = calibration.labels
+    if labels is None and options.max_drop is not None:
+        raise DataError(
+            f"--max-drop {options.max_drop:g}: the calibration data have no classes to tell accuracy by; give one per "
+            "sample with --labels FILE, as an array 'labels' in the .npz file, or as folders of pictures"
+        )
+    if labels is None:
+        return calibration, None
+    try:
+        first = next(calibration.start(np.arange(calibration.count)), None)
+        if first is None or calibration.count < 2 * _unit(network):
+            raise DataError(f"{calibration.count} samples are too few to hold some out for accuracy; give more")
+        return calibration, find_scores(network.model.copy(), first, labels, network.providers)
+    except DataError as error:
+        if options.examines:
+            raise
+        note = f"accuracy is not measured: {error}"
+    plain = _calibration(network, analysis, replace(options, samples=options.samples or _SAMPLES))
+    return replace(plain, labels=None, notes=(*plain.notes, note)), None
+
+
+def _unit(network: Network) -> int:
+    """Samples that the network takes at once at least."""
+    slots = Slots.of(network)
+    return slots.batch if slots.fixed else 1
 
 
 def _split(
-    calibration: Calibration, batches: list[Feeds], providers: tuple[str, ...], seed: int
-) -> tuple[Data, tuple[Feeds, ...], dict[str, object]]:
-    """Tell what is learnt from and what is held out, and describe both."""
-    out = len(batches) // _HELD_OUT
-    held = tuple(batches[len(batches) - out :])
-    learnt = list(islice(batches, len(batches) - out))
-    samples = max(round(calibration.count * len(learnt) / max(len(batches), 1)), 1)
-    facts: dict[str, object] = {
-        "origin": calibration.origin,
-        "samples": samples,
-        "held_out": calibration.count - samples,
-        "notes": list(calibration.notes),
-    }
-    return Data([_narrow(batch) for batch in learnt], samples, providers, seed), held, facts
+    network: Network, calibration: Calibration, options: Options, *, learns: bool
+) -> tuple[list[Batch], list[Batch]]:
+    """Batches to learn from and batches held out: the last ones, or where classes are known samples at random.
+
+    Samples with classes may be sorted by them.
+    """
+    numbers = np.arange(calibration.count)
+    if calibration.labels is None:
+        batches = list(calibration.start(numbers))
+        out = len(batches) - len(batches) // _HELD_OUT
+        return batches[:out], batches[out:]
+    unit = _unit(network)
+    spare = calibration.count - _SAMPLES if options.samples is None else 0
+    examined = max(calibration.count // _EXAMINED, spare, unit) // unit * unit if learns else calibration.count
+    drawn = np.random.default_rng([options.seed, 7]).permutation(numbers)
+    return list(calibration.start(np.sort(drawn[examined:]))), list(calibration.start(np.sort(drawn[:examined])))
 
 
 def _narrow(batch: Feeds) -> Feeds:

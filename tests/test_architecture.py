@@ -27,6 +27,8 @@ FLOORS = (
     {"analysis"},
     {"choose", "facts", "flags", "refine"},
     {"certify"},
+    {"decide"},
+    {"search"},
     {"pipeline"},
     {"api"},
     {"cli"},

@@ -278,6 +278,9 @@ def test_ratio_out_of_range(command: Command, ratio: str) -> None:
     ("--min-keep", "few"),
     ("--seed", "-1"),
     ("--seed", "one"),
+    ("--max-drop", "100"),
+    ("--max-drop", "-1"),
+    ("--max-drop", "1"),
     ("--include", "("),
     ("--exclude", "*"),
     ("--providers", "toaster"),
@@ -305,7 +308,7 @@ def test_what_is_missing_on_the_command_line(command: Command) -> None:
     command.refused(code=2, words=["IN"])
     command.refused("inspect", code=2, words=["IN", "onnxprune inspect --help"])
     command.refused(path, *HALF, code=2, words=["name the file to write", "--dry-run"])
-    command.refused(path, command.folder / "out.onnx", code=2, words=["--ratio", "--replay"])
+    command.refused(path, command.folder / "out.onnx", code=2, words=["--ratio", "--max-drop", "--replay"])
 
 
 def test_names_that_match_nothing(command: Command) -> None:

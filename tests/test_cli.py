@@ -474,8 +474,9 @@ def test_help_and_version(command: Command) -> None:
     shown = command.done("--help").out
     text = " ".join(shown.split())
     assert "share to REMOVE" in text and "0.6 leaves 40 % of the parameters" in text and "inspect" in text
-    flags = """--ratio --measure --method --allocation --refit --round-to --min-keep --best-effort --include --exclude
-        --input-shape --providers --seed --report --plan --replay --save-as-external-data --dry-run -q -v --version"""
+    flags = """--ratio --max-drop --measure --method --allocation --refit --round-to --min-keep --best-effort --include
+        --exclude --labels --input-shape --providers --seed --report --plan --replay --save-as-external-data --dry-run
+        -q -v --version"""
     assert all(flag in shown for flag in flags.split())
     assert all(f"{name}: {recipe.summary}" in text for name, recipe in METHODS.items())
     assert command.done("--version").out == f"onnxprune {onnxprune_version()}\n"

@@ -1,6 +1,7 @@
 """One contract for every row of the table of methods, and what each recipe promises beyond it."""
 
 import doctest
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -381,7 +382,17 @@ def test_data_decides_and_chance_does_not(method: Recipe) -> None:
     np.testing.assert_array_equal(first.order, second.order)
     np.testing.assert_array_equal(first.scores, second.scores)
     assert first.order.tolist() != method(told((observed(9),)), seeded()).order.tolist()
-    assert first.order.tolist() != method(generic(), seeded()).order.tolist() and not first.notes
+    assert first.order.tolist() != method(generic(), seeded()).order.tolist()
+    assert not any("no data" in note for note in first.notes)
+
+
+def test_the_guarantee_of_greedy_addition_is_noted() -> None:
+    for name in ("submodular", "submodular-seq", "submodular-layer"):
+        (note,) = METHODS[name](told((observed(8),)), seeded()).notes
+        gamma, share = map(float, re.findall(r"γ is (\S+) at least.* makes up for (\S+)% at least", note)[0])
+        assert 0 < gamma < 1 and share == pytest.approx(-100 * np.expm1(-gamma), rel=0.06, abs=0.01)
+    (note,) = METHODS["submodular"](told((observed(8),), rows=ROWS), seeded()).notes
+    assert "no guarantee" in note
 
 
 @every_taught

@@ -82,7 +82,8 @@ def test_every_command_that_is_mentioned_is_understood() -> None:
         if arguments[0] == "inspect":
             assert inspect_parser().parse_args(arguments[1:]).input
         else:
-            assert prune_options(prune_parser().parse_args(arguments)).ratio is not None
+            options = prune_options(prune_parser().parse_args(arguments))
+            assert options.ratio is not None or options.max_drop is not None
     known = set(re.findall(r"--[a-z][a-z-]+", prune_parser().format_help())) | {"--help"}
     assert (
         set(re.findall(r"`[^`]*`", text()))

@@ -8,7 +8,7 @@ import pytest
 from problems import Problem, drawn, optimum
 
 from onnxprune.coreset.layer import Layer
-from onnxprune.coreset.selection import backward, exchanged, forward, losses, summed
+from onnxprune.coreset.selection import backward, exchanged, forward, losses, submodularity, summed
 
 KINDS = ("", "duplicates", "zeros", "rank one", "alike")
 ORDERS = (backward, forward)
@@ -57,19 +57,33 @@ def test_greedy_is_better_than_chance_and_within_its_bound(order: type, seed: in
     for size in range(1, 6):
         own, all_of_them = optimum(problems, worth, found[:size]), everything(problems, worth, size)
         assert own <= np.median(all_of_them)
-        # (1 − e^−γ) of the optimum, and γ is at least the ratio of extreme eigenvalues: a bound that holds for sure.
         if order is forward:
-            spectra = [np.linalg.eigvalsh(_without_fixed(layer)) for layer in layers(problems)]
-            gamma = min(float(spectrum[0] / spectrum[-1]) for spectrum in spectra)
-            start = optimum(problems, worth, [])
-            assert start - own >= (1 - np.exp(-gamma)) * (nothing - min(all_of_them)) - 1e-9 * nothing
+            gamma = submodularity(layers(problems))
+            assert gamma is not None and gamma > 0
+            assert nothing - own >= (1 - np.exp(-gamma)) * (nothing - min(all_of_them)) - 1e-9 * nothing
 
 
-def _without_fixed(layer: Layer) -> np.ndarray:
-    """The gram once columns that stay are projected out."""
-    own, fixed = layer.blocks.ravel(), layer.fixed
-    side = layer.gram[np.ix_(own, fixed)]
-    return layer.gram[np.ix_(own, own)] - side @ np.linalg.solve(layer.gram[np.ix_(fixed, fixed)], side.T)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bound_of_submodularity_holds_for_all_sets(kind: str) -> None:
+    problems, worth = several(kind, seed=20)
+    bound, sets = submodularity(layers(problems)), [s for n in range(4) for s in itertools.combinations(range(6), n)]
+    value = {each: optimum(problems, worth, []) - optimum(problems, worth, each) for each in sets}
+    assert bound is not None and 0 <= bound <= 1
+    for first, more in itertools.product(sets, sets):
+        added = tuple(sorted({*first, *more}))
+        if len(added) > 3:
+            continue
+        single = sum(value[tuple(sorted({*first, each}))] - value[first] for each in more if each not in first)
+        assert single >= bound * (value[added] - value[first]) - 1e-7 * max(value.values())
+
+
+def test_the_bound_of_submodularity_is_one_where_columns_are_orthogonal_and_nearly_none_where_they_are_equal() -> None:
+    for width in (1, 3):
+        assert submodularity([drawn(3, kind="orthogonal", width=width).layer]) == pytest.approx(1.0)
+        assert submodularity([drawn(3, kind="duplicates", width=width).layer]) == pytest.approx(0.0, abs=5e-3)
+    assert submodularity([]) == 1.0
+    wide = Layer(np.eye(1600), np.ones((1600, 1)), 1600.0, np.arange(1600), np.arange(1600)[:, None], np.arange(0))
+    assert submodularity([wide]) is None
 
 
 @pytest.mark.parametrize("order", ORDERS)

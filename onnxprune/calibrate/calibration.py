@@ -14,11 +14,19 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Calibration", "Network", "Slot", "Slots", "batched"]
+__all__ = ["Batch", "Calibration", "Network", "Slot", "Slots", "batched"]
 
 # Bytes that all tensors of a batch may have together, and its samples at most: enough to keep a processor busy.
 _BATCH_BYTES = 1 << 28
 _LARGEST_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that a network takes at once, and their numbers."""
+
+    feeds: Feeds
+    numbers: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,14 @@ class Calibration:
     labels : ndarray of int (count,) or None
         Classes of the samples, where the source has them.
     start : callable
-        Begins to read the samples anew, batch by batch.
+        Begins to read the samples of some numbers, ascending, anew, batch by batch.
     """
 
     origin: str
     notes: tuple[str, ...]
     count: int
     labels: NDArray[np.int64] | None
-    start: Callable[[], Iterator[Feeds]] = field(repr=False)
+    start: Callable[[NDArray[np.int64]], Iterator[Batch]] = field(repr=False)
 
     def batches(self) -> Iterator[Feeds]:
         """Yield all samples in order, in batches that the network takes; as often as it is called.
@@ -55,7 +63,7 @@ class Calibration:
         DataError
             If a file turns out to be damaged, or holds numbers that are none.
         """
-        return self.start()
+        return (batch.feeds for batch in self.start(np.arange(self.count)))
 
 
 @dataclass(frozen=True)
@@ -177,29 +185,29 @@ def _affordable(network: Network) -> int:
     return int(np.clip(_BATCH_BYTES * batch / max(4 * sum(floats), 1), 1, _LARGEST_BATCH))
 
 
-def batched(samples: Iterable[Feeds], slots: Slots) -> Iterator[Feeds]:
+def batched(samples: Iterable[tuple[int, Feeds]], slots: Slots) -> Iterator[Batch]:
     """Stack samples.
 
     Parameters
     ----------
-    samples : iterable of dict of str to ndarray
-        One sample each, of size one along the axis that samples are stacked along.
+    samples : iterable of (int, dict of str to ndarray)
+        A number and one sample each, of size one along the axis that samples are stacked along.
     slots : Slots
 
     Yields
     ------
-    dict of str to ndarray
+    Batch
         Samples of different sizes are in different batches. What cannot fill a batch of a fixed size is left out.
     """
-    pending: list[Feeds] = []
+    pending: list[tuple[int, Feeds]] = []
     alike: tuple[Any, ...] = ()
-    for sample in samples:
+    for number, sample in samples:
         key = tuple(_kind(sample[slot.name], slot) for slot in slots.inputs)
         if pending and key != alike:
             yield from _stacked(pending, slots)
             pending = []
         alike = key
-        pending.append(sample)
+        pending.append((number, sample))
         if len(pending) == slots.batch:
             yield from _stacked(pending, slots)
             pending = []
@@ -211,12 +219,14 @@ def _kind(value: NDArray[Any], slot: Slot) -> Any:
     return value.shape if slot.axis is not None else (value.shape, value.tobytes())
 
 
-def _stacked(pending: list[Feeds], slots: Slots) -> Iterator[Feeds]:
+def _stacked(pending: list[tuple[int, Feeds]], slots: Slots) -> Iterator[Batch]:
     if not pending or (slots.fixed and len(pending) < slots.batch):
         return
-    yield {
-        slot.name: pending[0][slot.name]
-        if slot.axis is None or len(pending) == 1
-        else np.concatenate([sample[slot.name] for sample in pending], axis=slot.axis)
+    numbers, samples = zip(*pending, strict=True)
+    feeds = {
+        slot.name: samples[0][slot.name]
+        if slot.axis is None or len(samples) == 1
+        else np.concatenate([sample[slot.name] for sample in samples], axis=slot.axis)
         for slot in slots.inputs
     }
+    yield Batch(feeds, np.array(numbers, dtype=np.int64))

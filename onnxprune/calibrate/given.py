@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibrate.admit import Admitted, admit
-from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots, batched
+from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slot, Slots, batched
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.calibrate.files import checked_labels, read_labels, read_npy, read_npz, read_polygraphy, read_test_sets
 from onnxprune.calibrate.layout import channel_axis
@@ -36,7 +36,13 @@ class _Source:
 
 
 def open_calibration(
-    source: Any, network: Network, *, limit: int = 1024, scale: Scale | None = None, labels: Any = None
+    source: Any,
+    network: Network,
+    *,
+    limit: int = 1024,
+    limit_labelled: int | None = None,
+    scale: Scale | None = None,
+    labels: Any = None,
 ) -> Calibration:
     """Take a user's data as inputs of a network.
 
@@ -49,6 +55,8 @@ def open_calibration(
     network : Network
     limit : int
         Samples at most; they are spread evenly over a source whose length is known.
+    limit_labelled : int, optional
+        The same where their classes are known; by default as many.
     scale : Scale, optional
         What the network takes for the bytes of a picture; found out by default.
     labels : path or ndarray of int, optional
@@ -64,13 +72,19 @@ def open_calibration(
         If the data cannot be read, or are no inputs of this network.
     """
     slots = Slots.of(network)
-    found = _found(source, slots, limit)
+    site = f"--labels {labels}" if isinstance(labels, str | PathLike) else "the labels"
+    given = None if labels is None else _given(labels, site)
+    # One more than there are classes shows that some are missing.
+    found = _found(source, slots, limit if given is None else len(given) + 1)
     admitted = [admit(part, slots) for part in found.parts]
     total = sum(part.count for part in admitted)
     if not total:
         raise DataError("the calibration data are empty; give at least one sample")
-    classes = _classes(labels, found, admitted, total)
-    count = min(limit, total)
+    classes = _classes(given, found, admitted)
+    if classes is not None and len(classes) != total:
+        where = site if given is not None else "the labels in the calibration data"
+        raise DataError(f"{where}: there are {len(classes)} classes for {total} samples; give one for each")
+    count = min(limit if classes is None else limit_labelled or limit, total)
     notes = list(dict.fromkeys(note for part in admitted for note in part.notes))
     if slots.fixed and count % slots.batch:
         notes.append(f"the last {count % slots.batch} of {count} samples do not fill a batch of {slots.batch}")
@@ -89,8 +103,8 @@ def open_calibration(
     elif pictured is not None and scale is not None:
         notes.append(f"pictures are fed as {scale.name}")
 
-    def start() -> Iterator[Feeds]:
-        return batched(_samples(admitted, chosen, scale), slots)
+    def start(numbers: NDArray[np.int64]) -> Iterator[Batch]:
+        return batched(zip(map(int, numbers), _samples(admitted, chosen[numbers], scale), strict=True), slots)
 
     return Calibration("given", tuple(notes), count, None if classes is None else classes[chosen], start)
 
@@ -124,23 +138,19 @@ def _pictures(admitted: Sequence[Admitted], chosen: NDArray[np.int64], slot: Slo
     return np.asarray(pictures, np.float32)
 
 
-def _classes(labels: Any, found: _Source, admitted: Sequence[Admitted], total: int) -> NDArray[np.int64] | None:
+def _given(labels: Any, site: str) -> NDArray[np.int64]:
+    """Classes that are given beside the source."""
+    return read_labels(Path(labels)) if isinstance(labels, str | PathLike) else checked_labels(np.asarray(labels), site)
+
+
+def _classes(given: NDArray[np.int64] | None, found: _Source, admitted: Sequence[Admitted]) -> NDArray[np.int64] | None:
     """Classes of all samples: those that are given, else those of the source."""
-    if labels is not None:
-        site = f"--labels {labels}" if isinstance(labels, str | PathLike) else "the labels"
-        given = read_labels(Path(labels)) if isinstance(labels, str | PathLike) else checked_labels(labels, site)
-    elif found.labels is not None:
-        site, given = "the labels in the calibration data", found.labels
-    elif all(part.part.label is not None for part in admitted):
-        site, given = (
-            "the folders",
-            np.repeat([part.part.label for part in admitted], [part.count for part in admitted]),
-        )
-    else:
+    if given is not None or found.labels is not None:
+        return found.labels if given is None else given
+    if any(part.part.label is None for part in admitted):
         return None
-    if len(given) != total:
-        raise DataError(f"{site}: there are {len(given)} classes for {total} samples; give one for each")
-    return given.astype(np.int64)
+    labels = np.array([part.part.label for part in admitted], dtype=np.int64)
+    return np.repeat(labels, [part.count for part in admitted])
 
 
 def _found(source: Any, slots: Slots, limit: int) -> _Source:

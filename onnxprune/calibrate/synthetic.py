@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots, batched
+from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slot, Slots, batched
 from onnxprune.calibrate.feeds import Feeds, random_feeds, shape_attempts
 from onnxprune.calibrate.layout import channel_axis, picture_sizes
 from onnxprune.calibrate.leaves import dead_leaves
@@ -85,8 +85,10 @@ def synthesise(network: Network, *, count: int, seed: int = 0, scale: Scale | No
             made[slot.name] = found
     wish = replace(wish, count=min([count, *(item.most for item in made.values() if item.most is not None)]))
 
-    def start() -> Iterator[Feeds]:
-        return batched(_samples(network, slots, made, wish), slots)
+    def start(numbers: NDArray[np.int64]) -> Iterator[Batch]:
+        wanted = set(map(int, numbers))
+        every = enumerate(_samples(network, slots, made, wish))
+        return batched(((number, sample) for number, sample in every if number in wanted), slots)
 
     return Calibration("synthetic", tuple(item.note for item in made.values()), wish.count, None, start)
 

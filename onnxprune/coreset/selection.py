@@ -7,13 +7,13 @@ inverse of what is left of G and W = PT the weights on it, and with R what is le
     adding   block I lowers it by         tr(Q_Iᵀ (R_II)⁻¹ Q_I)        (orthogonal matching pursuit, by blocks)
 
 where Q is what is left of T. The second is greedy maximisation of the weakly submodular F(S) = loss(∅) − loss(S):
-F(S) ≥ (1 − e^−γ) F(S*).
+F(S) ≥ (1 − e^−γ) F(S*), and 1 − e^(−γ/m) where up to m are added at once.
 
 References
 ----------
 M. El Halabi, S. Srinivas, S. Lacoste-Julien, "Data-Efficient Structured Pruning via Submodular Optimization", NeurIPS
 2022, arXiv 2203.04940; B. Hassibi, D. Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon",
-NeurIPS 1992.
+NeurIPS 1992; A. Das, D. Kempe, "Submodular meets Spectral", ICML 2011, Lemma 2.4 (the bound of γ).
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
+from scipy.linalg import block_diag, cho_solve, eigvalsh, solve_triangular
 
 from onnxprune.coreset.layer import Layer, factorised, prefix_losses
 
-__all__ = ["backward", "exchanged", "forward", "losses", "summed"]
+__all__ = ["backward", "exchanged", "forward", "losses", "steps", "submodularity", "summed"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -168,7 +168,7 @@ def backward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> I
     left, gone = np.arange(count), []
     while left.size:
         costs = np.sum([state.gains(count) for state in states], axis=0) if states else np.zeros(count)
-        step = max(1, int(_STEP * left.size))
+        step = steps(left.size)
         chosen = left[np.argsort(costs[left], kind="stable")[:step]]
         gone.append(chosen)
         left = np.setdiff1d(left, chosen)
@@ -190,13 +190,64 @@ def forward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> In
     left, come = np.arange(count), []
     while left.size:
         gains = np.sum([state.gains(count) for state in states], axis=0) if states else np.zeros(count)
-        step = max(1, int(_STEP * (count - left.size)))
+        step = steps(count - left.size)
         chosen = left[np.argsort(-gains[left], kind="stable")[:step]]
         come.append(chosen)
         left = np.setdiff1d(left, chosen)
         for state in states:
             state.take_out(chosen)
     return np.concatenate([np.empty(0, dtype=np.int64), *come]).astype(np.int64)
+
+
+def steps(count: int) -> int:
+    """How many candidates go at once from so many, or come at once to so many.
+
+    Examples
+    --------
+    >>> steps(99), steps(200)
+    (1, 4)
+    """
+    return max(1, int(_STEP * count))
+
+
+def submodularity(layers: Sequence[Layer]) -> float | None:
+    """Bound γ from below, up to which F is submodular: what candidates gain one by one, over what they gain together.
+
+        γ = min over L, S of  Σ_i∈S (F(L ∪ i) − F(L)) / (F(L ∪ S) − F(L))  ≥  λ_min(D^−½ R D^−½)
+
+    R is what is left of G once the columns that stay are taken out, D its diagonal, by blocks. What is left of R_II
+    after L is at most D_II, and what is left of all no smaller than λ_min, so that both sums of Qᵀ(·)⁻¹Q are bounded.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+
+    Returns
+    -------
+    float or None
+        Of the worst layer, between 0 and 1; None where one is so wide that it is not looked at column by column.
+
+    Examples
+    --------
+    >>> gram, columns = np.array([[1.0, 0.6], [0.6, 1.0]]), np.arange(2)
+    >>> layer = Layer(gram, np.ones((2, 1)), 5.0, columns, columns[:, None], np.arange(0))
+    >>> round(submodularity([layer]), 6)
+    0.4
+    """
+    if any(len(layer.gram) > _WIDE for layer in layers):
+        return None
+    return min((_least(_state(layer, 1.0, inverse=False)) for layer in layers), default=1.0)
+
+
+def _least(state: _State) -> float:
+    """Smallest eigenvalue once every block of a matrix is made one."""
+    if not state.owners.size:
+        return 1.0
+    places = np.arange(len(state.matrix)).reshape(-1, state.width)
+    lower = factorised(block_diag(*state.matrix[places[:, :, None], places[:, None, :]]))
+    half = solve_triangular(lower, state.matrix, lower=True)
+    white = solve_triangular(lower, half.T, lower=True)
+    return float(np.clip(eigvalsh((white + white.T) / 2, subset_by_index=(0, 0))[0], 0.0, 1.0))
 
 
 def exchanged(

@@ -5,7 +5,8 @@
 A is what enters the readers, W their weights; several readers add their shares of F. Three forms: *asymmetric* picks
 again where a reader is reached with the columns of the pruned prefix, towards the original's result; *sequential* does
 so towards what the old weights make of these columns; *layer* looks at the original alone. Greedy steps are followed by
-exchanges. Where no reader multiplies by a stored matrix there is no F, and `coreset` orders.
+exchanges. Where no reader multiplies by a stored matrix there is no F, and `coreset` orders. A lower bound of γ, from
+the eigenvalues of the original's moments, is noted for every group.
 
 References
 ----------
@@ -20,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.coreset.layer import Layer
-from onnxprune.coreset.selection import exchanged, forward
+from onnxprune.coreset.selection import exchanged, forward, steps, submodularity
 from onnxprune.methods.interface import Channels, Choice
 from onnxprune.methods.mussay import coreset
 from onnxprune.methods.recipe import Recipe
 
 __all__ = ["RECIPES", "by_rank", "submodular", "submodular_layer", "without_data"]
+
+# A share of the optimum that is no news.
+_VACUOUS = 1e-3
 
 
 def by_rank(order: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -64,7 +68,24 @@ def submodular_layer(channels: Channels, rng: np.random.Generator) -> Choice:
     if not channels.layers:
         return without_data(channels, rng)
     order = forward(channels.layers, channels.worth, channels.count)
-    return Choice(order, by_rank(order))
+    return Choice(order, by_rank(order), notes=(_guarantee(channels),))
+
+
+def _guarantee(channels: Channels) -> str:
+    """Say what is certain of the greedy order, on the activations that it was found on."""
+    if channels.rows is not None:
+        return "greedy addition has no guarantee, since as many channels of every row have to stay"
+    gamma = submodularity(channels.layers)
+    if gamma is None:
+        return "γ is not estimated, since a reader is too wide"
+    most = steps(channels.count)
+    share = -np.expm1(-gamma / most)
+    at_once = f", up to {most} channels at once," if most > 1 else ""
+    vacuous = " (vacuous)" if share < _VACUOUS else ""
+    return (
+        f"γ is {gamma:.2g} at least: greedy addition{at_once} makes up for {share:.2%} at least of what the best "
+        f"channels of any number would{vacuous}"
+    )
 
 
 def submodular(channels: Channels, rng: np.random.Generator) -> Choice:

@@ -216,7 +216,7 @@ def _many(count: int, one: str, many: str) -> str:
 def _proof(facts: Facts) -> list[Text]:
     validation = facts["validation"]
     if validation is None:
-        return [Text("Dry run: no network was written, and nothing was run.")]
+        return [Text("Dry run: no network was written, and nothing was run."), *_searched(facts)]
     twin = validation["twin"]
     lines = [
         Text(
@@ -233,7 +233,36 @@ def _proof(facts: Facts) -> list[Text]:
         lines.append(Text(f"Unproved (inactive on the random inputs, or not run): {names}{more}", style="yellow"))
     inputs = _inputs(facts)
     lines += [_fidelity_line(name, entry, inputs) for name, entry in validation["fidelity"].items()]
-    return lines + _learnt(facts)
+    return [*lines, *_accuracy(validation["accuracy"]), *_searched(facts), *_learnt(facts)]
+
+
+def _accuracy(entry: Facts | None) -> list[Text]:
+    """Say how often both networks are right."""
+    if entry is None:
+        return []
+    lost, error = 100 * entry["drop"], 100 * entry["standard_error"]
+    return [
+        Text(
+            f"{entry['output']}: top-1 accuracy {entry['before']:.1%} before, {entry['after']:.1%} after, on "
+            f"{entry['samples']:,} samples held out: {abs(lost):.2f} points {'lost' if lost >= 0 else 'gained'} "
+            f"(standard error {error:.2f})."
+        )
+    ]
+
+
+def _searched(facts: Facts) -> list[Text]:
+    """Say which ratios were tried, and what each lost; those samples have chosen among them since."""
+    tried = sorted(facts.get("search") or [], key=lambda entry: entry["removed"])
+    if not tried:
+        return []
+    each = ", ".join(f"{entry['removed']:.1%} lost {100 * entry['drop']:.2f}" for entry in tried)
+    points = facts["request"]["max_drop"]
+    return [
+        Text(
+            f"Tried for at most {points:g} points: {each}. The largest that keeps to it was taken, by the same samples "
+            "held out: on others it may lose a little more."
+        )
+    ]
 
 
 def _inputs(facts: Facts) -> str:
@@ -251,6 +280,8 @@ def _learnt(facts: Facts) -> list[Text]:
     if not data:
         return []
     kind = "synthetic inputs" if data["origin"] == "synthetic" else "samples"
+    if not data["samples"]:
+        return [Text(" ".join([f"Nothing was learnt from the {kind}.", *(f"{n}." for n in data["notes"])]))]
     done = f"; {len(solved)} readers were solved anew on them" if solved else ""
     return [Text(" ".join([f"Learnt from {data['samples']:,} {kind}{done}.", *(f"{n}." for n in data["notes"])]))]
 

@@ -13,7 +13,7 @@ from onnxprune.prepare.precision import has_other_floats, widen
 from onnxprune.validate.compare import agreement, difference, looks_like_scores
 from onnxprune.validate.judge import Outputs
 
-__all__ = ["Fidelity", "fidelity_of", "fidelity_on"]
+__all__ = ["Fidelity", "fidelity_of", "fidelity_on", "outputs_of"]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,20 @@ def fidelity_on(
     """
     names = [value.name for value in original.proto.graph.output]
     try:
-        before, after = (_outputs(model, names, batches, providers) for model in (original, pruned))
+        before, after = (outputs_of(model, names, batches, providers) for model in (original, pruned))
     except ModelError:
         return ()
     return fidelity_of(names, before, after)
 
 
-def _outputs(model: Model, names: Sequence[str], batches: Sequence[Feeds], providers: Sequence[str]) -> list[Outputs]:
+def outputs_of(model: Model, names: Sequence[str], batches: Sequence[Feeds], providers: Sequence[str]) -> list[Outputs]:
+    """Run a network, which is used up, on batches; in float32 where onnxruntime cannot run it in its own type.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be run at all.
+    """
     spare = model.copy()
     weights = model.detach()
     try:

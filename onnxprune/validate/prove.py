@@ -20,6 +20,7 @@ from onnxprune.ops.trace import Kept
 from onnxprune.prepare.precision import has_other_floats, rounded, widen, widened_shapes
 from onnxprune.rewrite.plan import Plan
 from onnxprune.shapes.infer import Shapes
+from onnxprune.validate.accuracy import Accuracy
 from onnxprune.validate.bypass import bypass
 from onnxprune.validate.cut import behind, cut, foreign_nodes
 from onnxprune.validate.fidelity import Fidelity, fidelity_of
@@ -54,6 +55,8 @@ class Validation:
         Whether float32 copies were run, because onnxruntime cannot run the networks in their own type.
     unrounded : bool
         Whether activations were left as they are where the networks round them to integers; see `bypass`.
+    accuracy : Accuracy or None
+        Where classes of samples are known.
     """
 
     provider: str
@@ -63,6 +66,7 @@ class Validation:
     unproved: tuple[str, ...]
     widened: bool = False
     unrounded: bool = False
+    accuracy: Accuracy | None = None
 
 
 def _activity(twin: Twin, found: Outputs, kept: Kept, coupling: Coupling, active: NDArray[np.bool_]) -> None:

@@ -1,0 +1,153 @@
+"""What is decided of a network: which channels stay, and which weights their readers get. Nothing is changed by it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.analysis import Analysis, analyse
+from onnxprune.certify import Certified
+from onnxprune.choose import Ranked, choose
+from onnxprune.graph.model import Model
+from onnxprune.methods import Select
+from onnxprune.options import Options
+from onnxprune.progress import Clock
+from onnxprune.reconstruct.sequence import Reconstruction
+from onnxprune.refine import Refiner, write_solved
+from onnxprune.rewrite import Plan, apply
+from onnxprune.validate import Accuracy
+
+__all__ = ["Decision", "Ground", "Tried", "decide", "refitted"]
+
+
+class Tried(NamedTuple):
+    """A ratio, the share of the measure that went for it, and the accuracy that was left."""
+
+    ratio: float
+    removed: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done.
+
+    Attributes
+    ----------
+    analysis : Analysis
+        Of the network as it came, made plain.
+    plan : Plan
+    refiner : Refiner or None
+        Data, where any is used.
+    solved : Reconstruction or None
+        New weights of readers, where they have any.
+    tried : tuple of Tried
+        Ratios that accuracy was measured at, in their order.
+    """
+
+    analysis: Analysis
+    plan: Plan
+    refiner: Refiner | None = None
+    solved: Reconstruction | None = None
+    tried: tuple[Tried, ...] = ()
+
+    @property
+    def written(self) -> Certified:
+        """What certificates are to be of, and on which data."""
+        return Certified(self.solved, () if self.refiner is None else self.refiner.held_out)
+
+    def renewed(self, model: Model, options: Options) -> Analysis:
+        """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
+        if self.solved is None:
+            return self.analysis
+        write_solved(model, self.analysis, self.solved)
+        return replace(analyse(model, options), prepared=self.analysis.prepared)
+
+    def made(self, options: Options) -> Model:
+        """Carry the plan out on a copy of the analysed network, in memory, to be run."""
+        model = self.analysis.model.copy()
+        if self.solved is not None:
+            write_solved(model, self.analysis, self.solved)
+        own = analyse(model, options)
+        apply(model, own.index, own.shapes, own.coupling, self.plan)
+        return model
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a decision rests on, whatever the ratio.
+
+    Attributes
+    ----------
+    analysis : Analysis
+    ranked : Ranked
+    refiner : Refiner or None
+        Data, where any is used.
+    source : str
+        SHA-256 of the network's file, for the plan.
+    """
+
+    analysis: Analysis
+    ranked: Ranked
+    refiner: Refiner | None = None
+    source: str = ""
+
+
+def decide(ground: Ground, options: Options, clock: Clock) -> Decision:
+    """Decide what stays where a ratio is to go.
+
+    Parameters
+    ----------
+    ground : Ground
+    options : Options
+        With a ratio.
+    clock : Clock
+
+    Returns
+    -------
+    Decision
+
+    Raises
+    ------
+    RefusedError
+        If the ratio cannot be reached, or nothing would be removed.
+    """
+    analysis, ranked = ground.analysis, ground.ranked
+    with clock.stage("allocate"):
+        plan = choose(analysis, options, ranked, ground.source)
+    named = zip(analysis.coupling.groups, ranked.choices, strict=True)
+    selects = {group.name: choice.select for group, choice in named if choice.select is not None}
+    return refitted(Decision(analysis, plan, ground.refiner), selects, options, clock)
+
+
+def refitted(decision: Decision, selects: Mapping[str, Select], options: Options, clock: Clock) -> Decision:
+    """Solve readers anew, and take over what was picked anew on the way.
+
+    Parameters
+    ----------
+    decision : Decision
+    selects : mapping of str to callable
+        Groups whose channels may be picked anew.
+    options : Options
+    clock : Clock
+
+    Returns
+    -------
+    Decision
+    """
+    refiner, plan = decision.refiner, decision.plan
+    weighed = any(group.factors for group in plan.groups) and options.refit != "on"
+    if refiner is None or not refiner.learns or options.refit == "off" or weighed or plan.changes_nothing:
+        return decision
+    kept: dict[str, NDArray[np.int64]] = {
+        group.name: np.array(group.kept, dtype=np.int64) for group in plan.groups if len(group.kept) < group.channels
+    }
+    with clock.stage("refit", len(refiner.work.readers)):
+        solved = refiner.reconstruct(kept, selects, clock.progress.advance)
+    groups = tuple(
+        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0)
+        for group in plan.groups
+    )
+    return replace(decision, plan=replace(plan, groups=groups), solved=solved)
