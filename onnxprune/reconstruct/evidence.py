@@ -17,7 +17,7 @@ from onnxprune.coupling import Coupling, Group
 from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
-from onnxprune.reconstruct.partners import Partner, partner_of
+from onnxprune.reconstruct.partners import Partner, partner_of, scale_behind
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.reconstruct.wide import WIDEST
@@ -145,24 +145,28 @@ def gather(
         for group in groups:
             members, nothing = members_of(group, units), np.zeros(units, dtype=bool)
             layers, worth = [], []
-            parts: list[tuple[Reader, Moments, list[Layer]]] = []
+            parts: list[_Part] = []
             for reader in found.get(group.name, ()):
                 if not moments[reader.result].usable:
                     continue
                 own = reader.form.matrix(weights[reader.weight]).astype(np.float64)
-                made = moments[reader.result].layers(own, members, nothing)
-                parts.append((reader, moments[reader.result], made))
+                scale = scale_behind(reader, index, lambda name: to_array(index.weights[name]))
+                made = moments[reader.result].layers(own, members, nothing, scale)
+                parts.append((reader, moments[reader.result], made, scale))
                 total = sum(layer.energy for layer in made)
                 layers += [layer for layer in made if layer.members.size]
                 worth += [shares[reader.result] / max(total, 1e-30) for layer in made if layer.members.size]
             yield Evidence(tuple(layers), tuple(worth), partial(_solved, parts) if layers else None)
 
 
-def _solved(parts: Sequence[tuple[Reader, Moments, list[Layer]]], kept: NDArray[np.int64]) -> Changed:
+_Part = tuple[Reader, Moments, list[Layer], NDArray[np.float64]]
+
+
+def _solved(parts: Sequence[_Part], kept: NDArray[np.int64]) -> Changed:
     """New weights and biases of a group's readers where some of its channels stay."""
     changed: Changed = {}
-    for reader, moments, layers in parts:
-        solved = np.stack([layer.solve(kept) for layer in layers])
+    for reader, moments, layers, scale in parts:
+        solved = np.stack([layer.solve(kept) for layer in layers]) / scale[:, None]
         changed[reader.weight] = reader.form.weight(solved)
         if reader.bias:
             changed[reader.bias] = moments.biases(solved).reshape(-1)

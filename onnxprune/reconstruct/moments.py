@@ -122,7 +122,9 @@ class Moments:
         found: Floats = outer - np.einsum("gn,gnk->gk", inner, weights)
         return found
 
-    def layers(self, weights: Floats, members: NDArray[np.int64], gone: NDArray[np.bool_]) -> list[Layer]:
+    def layers(
+        self, weights: Floats, members: NDArray[np.int64], gone: NDArray[np.bool_], worth: Floats | None = None
+    ) -> list[Layer]:
         """See the reader as layers, one per product.
 
         Parameters
@@ -133,6 +135,8 @@ class Moments:
             Number of each unit as a candidate, −1 for none.
         gone : ndarray of bool (units,)
             Units whose columns are no more; their weights are what the others have to make up for.
+        worth : ndarray (g, k), optional
+            What the outputs are multiplied by before they are looked at, and solutions with them; ones by default.
 
         Returns
         -------
@@ -144,16 +148,19 @@ class Moments:
         for number, units in enumerate(self.reader.units):
             gram = self.gram[number] / self.count - np.outer(inner[number], inner[number])
             cross = self.cross[number] / self.count - np.outer(inner[number], outer[number])
-            energy = float((self.squares[number] / self.count - outer[number] ** 2).sum())
+            energies = self.squares[number] / self.count - outer[number] ** 2
             ridge = max(RIDGE * float(np.trace(gram)) / len(gram), _LEAST_RIDGE)
             gram[np.diag_indices_from(gram)] += ridge
             cross += ridge * weights[number]
-            energy += ridge * float(np.square(weights[number]).sum())
+            energies += ridge * np.square(weights[number]).sum(axis=0)
+            if worth is not None:
+                cross *= worth[number]
+                energies *= np.square(worth[number])
             stays = (units < 0) | ~gone[units]
             candidate = np.where(stays & (units >= 0), members[units], -1)
             numbers = np.unique(candidate[candidate >= 0])
             order = np.argsort(candidate, kind="stable")[np.count_nonzero(candidate < 0) :]
             fixed = np.flatnonzero(stays & (candidate < 0))
             blocks = order.reshape(numbers.size, -1) if numbers.size else np.empty((0, 1), dtype=np.int64)
-            made.append(Layer(gram, cross, energy, numbers, blocks, fixed))
+            made.append(Layer(gram, cross, float(energies.sum()), numbers, blocks, fixed))
         return made

@@ -1,4 +1,4 @@
-"""Which tensor a reader's result is added to, and through what scale: a residual stream, mostly."""
+"""What a reader's result is scaled by next, and which tensor it is then added to: a residual stream, mostly."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from onnxprune.graph.index import Index, attributes
 from onnxprune.reconstruct.readers import Reader
 
-__all__ = ["Partner", "partner_of"]
+__all__ = ["Partner", "partner_of", "scale_behind"]
 
-_FOLLOWED = 4
 _SMALL_SCALE = 1e-4
 
 
@@ -34,6 +33,37 @@ class Partner:
     scale: NDArray[np.float64]
 
 
+def scale_behind(reader: Reader, index: Index, stored: Callable[[str], NDArray[Any]]) -> NDArray[np.float64]:
+    """How much each output of a reader is multiplied by next, by a BatchNormalization: positive, (g, k); else ones.
+
+    Parameters
+    ----------
+    reader, index, stored
+        See `partner_of`.
+    """
+    found = _followed(reader, reader.result, index, stored)
+    scale = np.ones(reader.width * reader.form.groups) if found is None else np.abs(found)
+    return np.maximum(scale, _SMALL_SCALE * (scale.max() or 1.0)).reshape(reader.form.groups, -1)
+
+
+def _followed(
+    reader: Reader, name: str, index: Index, stored: Callable[[str], NDArray[Any]]
+) -> NDArray[np.float64] | None:
+    """What the only reader of a tensor multiplies it by, a BatchNormalization along the reader's outputs; else None."""
+    edges = index.consumers[name]
+    if len(edges) != 1 or name in index.outputs:
+        return None
+    node = index.nodes[edges[0].node]
+    if node.op_type != "BatchNormalization" or not {node.input[1], node.input[4]} <= index.weights.keys():
+        return None
+    gamma, variance = stored(node.input[1]), stored(node.input[4])
+    if reader.is_deep or gamma.size != reader.width * reader.form.groups:
+        return None  # it scales along another axis than the reader's outputs lie on
+    epsilon = attributes(node)["epsilon"].f if "epsilon" in attributes(node) else 1e-5
+    found: NDArray[np.float64] = gamma / np.sqrt(variance + np.float64(epsilon))
+    return found
+
+
 def partner_of(reader: Reader, index: Index, stored: Callable[[str], NDArray[Any]]) -> Partner | None:
     """Follow a reader's result to where it is added to another activation.
 
@@ -50,22 +80,12 @@ def partner_of(reader: Reader, index: Index, stored: Callable[[str], NDArray[Any
         None where it goes elsewhere first, or nearly vanishes on the way.
     """
     name, scale = reader.result, np.ones(reader.width * reader.form.groups)
-    for _ in range(_FOLLOWED):
-        edges = index.consumers[name]
-        if len(edges) != 1 or name in index.outputs:
-            return None
-        node = index.nodes[edges[0].node]
-        if node.op_type == "BatchNormalization" and {node.input[1], node.input[4]} <= index.weights.keys():
-            gamma, variance = stored(node.input[1]), stored(node.input[4])
-            if reader.is_deep or gamma.size != scale.size:
-                return None  # it scales along another axis than the reader's outputs lie on
-            epsilon = attributes(node)["epsilon"].f if "epsilon" in attributes(node) else 1e-5
-            scale = scale * gamma / np.sqrt(variance + epsilon)
-            name = node.output[0]
-            continue
-        if node.op_type != "Add" or len(node.input) != 2:
-            return None
-        other = node.input[1 - edges[0].input]
-        usable = other not in index.constants and bool((np.abs(scale) > _SMALL_SCALE).all())
-        return Partner(name, other, node.output[0], scale) if usable else None
-    return None
+    while (factor := _followed(reader, name, index, stored)) is not None:
+        name, scale = index.nodes[index.consumers[name][0].node].output[0], scale * factor
+    edges = index.consumers[name]
+    node = index.nodes[edges[0].node] if len(edges) == 1 and name not in index.outputs else None
+    if node is None or node.op_type != "Add" or len(node.input) != 2:
+        return None
+    other = node.input[1 - edges[0].input]
+    usable = other not in index.constants and bool((np.abs(scale) > _SMALL_SCALE).all())
+    return Partner(name, other, node.output[0], scale) if usable else None

@@ -27,7 +27,7 @@ from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
 from onnxprune.reconstruct.moments import Moments
-from onnxprune.reconstruct.partners import Partner, partner_of
+from onnxprune.reconstruct.partners import Partner, partner_of, scale_behind
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
@@ -298,7 +298,8 @@ class _Sequence:
             own = moments[reader.result]
             if isinstance(own, WideMoments) or not own.usable:
                 continue
-            made = own.layers(self._old(reader), members, others)
+            scale = scale_behind(reader, self.work.index, self.work.stored)
+            made = own.layers(self._old(reader), members, others, scale)
             total = max(sum(layer.energy for layer in made), 1e-30)
             layers += [layer for layer in made if layer.members.size]
             worth += [1.0 / total for layer in made if layer.members.size]

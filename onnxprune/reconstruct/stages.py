@@ -123,9 +123,9 @@ class Stages:
         """
         section = self._sections[self._place]
         self._place += 1
-        first = {**self.shared, **self._values[0]}
+        each = [{**self.shared, **values} for values in self._values]
         # What is not there, as an input that is a list, onnxruntime names.
-        incoming = [_described(name, first[name]) for name in section.reads if name in first]
+        incoming = [_described(name, [values[name] for values in each]) for name in section.reads if name in each[0]]
         part = self._sections.proto(section, incoming)
         made = {name for node in part.graph.node for name in node.output}
         declared = {value.name for value in part.graph.output}
@@ -146,8 +146,12 @@ class Stages:
         return self._stored[name]
 
 
-def _described(name: str, value: NDArray[Any]) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
+def _described(name: str, values: Sequence[NDArray[Any]]) -> ValueInfoProto:
+    """Declare a tensor with the sizes that it always has: onnxruntime gets the lengths of lists of sizes wrong."""
+    first, ranks = values[0], {value.ndim for value in values}
+    dims = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*(v.shape for v in values), strict=False)]
+    shape = dims if len(ranks) == 1 else None
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(first.dtype), shape)
 
 
 class _Shelf:
