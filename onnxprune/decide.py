@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.analysis import Analysis, analyse
+from onnxprune.calibrate.feeds import Feeds
 from onnxprune.certify import Certified
 from onnxprune.choose import Ranked, choose
 from onnxprune.graph.model import Model
@@ -52,6 +53,17 @@ class Decision:
     refiner: Refiner | None = None
     solved: Reconstruction | None = None
     tried: tuple[Tried, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Feeds, ...]:
+        """Inputs that the pruned network is compared with the original on, none for random ones.
+
+        Those held out; what little there was to learn from where none are, since a twin with new weights is not what
+        the original was.
+        """
+        if self.refiner is None or self.refiner.held_out or self.solved is None:
+            return () if self.refiner is None else self.refiner.held_out
+        return tuple(self.refiner.data.batches[:1])
 
     @property
     def written(self) -> Certified:

@@ -240,7 +240,7 @@ def _prove(
 
     `again` gives the original as it came. Where it was made plain, it is shown first that it computes the same then.
     """
-    analysis, held_out = decision.analysis, () if decision.refiner is None else decision.refiner.held_out
+    analysis, held_out = decision.analysis, decision.shown
     affordable = min(8e9 / max(analysis.total("macs"), 1.0), 1e5 / len(analysis.index.nodes))
     inputs = 2 if held_out else int(np.clip(affordable, 2, 64))
     original, providers, rng = again(), choose_providers(options.providers), np.random.default_rng([options.seed, 1])

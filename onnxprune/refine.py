@@ -43,7 +43,7 @@ _MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 2048
 """What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
 
 _HELD_OUT = 8
-"""One in so many batches is not learnt from: fidelity is measured on it."""
+"""One in so many samples is not learnt from: fidelity is measured on it."""
 
 _EXAMINED = 4
 """One in so many samples at least is not learnt from where classes are known: accuracy has a large error on few."""
@@ -267,16 +267,15 @@ def _unit(network: Network) -> int:
 def _split(
     network: Network, calibration: Calibration, options: Options, *, learns: bool
 ) -> tuple[list[Batch], list[Batch]]:
-    """Batches to learn from and batches held out: the last ones, or where classes are known samples at random.
+    """Batches to learn from and batches held out: the last samples, or where classes are known some at random.
 
     Samples with classes may be sorted by them.
     """
-    numbers = np.arange(calibration.count)
+    numbers, unit = np.arange(calibration.count), _unit(network)
     if calibration.labels is None:
-        batches = list(calibration.start(numbers))
-        out = len(batches) - len(batches) // _HELD_OUT
-        return batches[:out], batches[out:]
-    unit = _unit(network)
+        out = max(calibration.count // _HELD_OUT // unit, 1) * unit if calibration.count >= 2 * unit else 0
+        learnt, held = np.split(numbers, [calibration.count - out])
+        return list(calibration.start(learnt)), list(calibration.start(held))
     spare = calibration.count - _SAMPLES if options.samples is None else 0
     examined = max(calibration.count // _EXAMINED, spare, unit) // unit * unit if learns else calibration.count
     drawn = np.random.default_rng([options.seed, 7]).permutation(numbers)

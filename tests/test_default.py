@@ -175,3 +175,31 @@ def test_operators_of_all_kinds(case: Case) -> None:
         assert not isinstance(error, onnxprune.ValidationError) and len(str(error)) > 20
     else:
         assert result.report["validation"]["twin"]["passed"]
+
+
+def test_the_original_is_what_is_compared_with_even_where_no_sample_is_spare() -> None:
+    original, count = dense(), 256
+    for value in (*original.graph.input, *original.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = count
+    sample = np.random.default_rng(0).normal(size=(count, 20)).astype(np.float32)
+    result = onnxprune.prune(original, ratio=0.5, calib=sample)
+    before, after = (
+        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x0": sample})[0]
+        for proto in (original, result.model)
+    )
+    told = result.report["validation"]["fidelity"]
+    assert (result.report["data"]["samples"], result.report["data"]["held_out"]) == (count, 0)
+    gap = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert gap > 0.01 and [entry["relative_l2"] for entry in told.values()] == pytest.approx([gap], rel=1e-3)
+
+
+def test_sizes_that_are_computed_before_a_layer_reach_what_comes_after_it() -> None:
+    net = Net()
+    x = net.input("n", 3, 8, 8)
+    first = net.add("Relu", net.conv(x, 16, 3, kernel=(3, 3), pads=[1, 1, 1, 1]))
+    batch = net.add("Slice", net.add("Shape", first), net.constant([0]), net.constant([2]))
+    second = net.add("Relu", net.conv(first, 16, 16, kernel=(3, 3), pads=[1, 1, 1, 1]))
+    sizes = net.add("Concat", batch, net.constant([4, 4]), axis=0)
+    smaller = net.add("Resize", second, "", "", sizes, mode="nearest")
+    result = onnxprune.prune(net.done(net.conv(smaller, 5, 16)), ratio=0.4, synthetic=24)
+    assert len(result.report["refit"]) == 2
