@@ -59,6 +59,7 @@ def prune(
     ratio: float | None = None,
     method: str = "auto",
     rank: int | None = None,
+    layer_order: str = "together",
     measure: str = "params",
     allocation: str = "auto",
     refit: str = "auto",
@@ -93,8 +94,8 @@ def prune(
         model's version and quantization annotations.
     ratio : float
         Share to remove of `measure`, between 0 and 1, met within one percentage point.
-    method, rank, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep
-    input_shapes, providers, seed, input_bound, certify, best_effort
+    method, rank, layer_order, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to
+    min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
         Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
@@ -133,6 +134,7 @@ def prune(
         ratio=ratio,
         method=method,
         rank=rank,
+        layer_order=layer_order,
         measure=measure,
         allocation=allocation,
         refit=refit,

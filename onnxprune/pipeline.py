@@ -28,7 +28,7 @@ from onnxprune.progress import Clock
 from onnxprune.reconstruct.sequence import Reconstruction
 from onnxprune.refine import Refiner, open_refiner, write_solved
 from onnxprune.report.data import to_json
-from onnxprune.rewrite import Plan, apply
+from onnxprune.rewrite import Plan, apply, write_signed
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
 __all__ = ["Decision", "Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
@@ -69,6 +69,7 @@ class Decision:
 
     def renewed(self, model: Model, options: Options) -> Analysis:
         """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
+        write_signed(model, self.analysis.coupling, self.plan)
         if self.solved is None:
             return self.analysis
         write_solved(model, self.analysis, self.solved)

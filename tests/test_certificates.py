@@ -30,6 +30,7 @@ from onnxprune.options import Options
 from onnxprune.pipeline import Writing, prune_file
 from onnxprune.progress import Clock
 from onnxprune.report.text import prune_view
+from onnxprune.score import channel_reader
 
 Array = NDArray[np.float64]
 
@@ -261,8 +262,8 @@ def test_the_bound_of_the_whole_says_why_there_is_none() -> None:
 
 def test_a_chain_that_is_not_thinned_does_not_move() -> None:
     analysis = analyse(graph_io.from_proto(chain()))
-    ones = np.ones(int(analysis.coupling.unit_of.max()) + 1)
-    read = choose.channel_reader(analysis).read
+    ones = np.ones((2, int(analysis.coupling.unit_of.max()) + 1))
+    read = channel_reader(analysis).read
     same = propagate(analysis.index, analysis.shapes, analysis.coupling, scales=ones, read=read, norm=2.0)
     assert same.obstacle == "" and same.error == 0.0 < same.whole
     none = propagate(analysis.index, analysis.shapes, analysis.coupling, scales=0.0 * ones, read=read, norm=2.0)
@@ -273,7 +274,7 @@ def test_tensors_are_within_their_intervals() -> None:
     for activation in ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Softplus"):
         proto = chain(activation=activation)
         analysis = analyse(graph_io.from_proto(proto))
-        bounds = magnitudes(analysis.index, choose.channel_reader(analysis).read, 1.0)
+        bounds = magnitudes(analysis.index, channel_reader(analysis).read, 1.0)
         names = [name for node in proto.graph.node for name in node.output]
         probed = ModelProto.FromString(proto.SerializeToString())
         del probed.graph.output[:]
@@ -284,7 +285,7 @@ def test_tensors_are_within_their_intervals() -> None:
             x = np.sign(rng.standard_normal((1, 2, 8, 8))).astype(np.float32)
             for name, value in zip(names, session.run(names, {"x0": x}), strict=True):
                 assert np.abs(value).max() <= bounds[name] * (1 + 1e-6), name
-        unknown = magnitudes(analysis.index, choose.channel_reader(analysis).read, math.inf)
+        unknown = magnitudes(analysis.index, channel_reader(analysis).read, math.inf)
         assert (unknown["relu1_out" if activation == "Relu" else f"{activation.lower()}1_out"] <= 1.0) == (
             activation in ("Sigmoid", "Tanh")
         )
@@ -299,7 +300,7 @@ def test_an_input_bound_makes_scores_those_of_its_ball() -> None:
     assert {entry["beta_from"] for entry in found.values() if entry} == {"--input-bound"}
     analysis = analyse(graph_io.from_proto(proto))
     ranked = choose.rank(analysis, Options(ratio=0.4, input_bound=1e6, **PLAIN), Clock().progress)
-    reader = choose.channel_reader(analysis)
+    reader = channel_reader(analysis)
     channels = reader.channels(analysis.coupling.groups[0])
     largest = np.abs(channels.outgoing[0]).sum(axis=2).max(axis=1)
     np.testing.assert_allclose(ranked.choices[0].scores, largest / largest.sum(), rtol=1e-5)
