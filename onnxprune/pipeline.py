@@ -260,7 +260,7 @@ def _refitted(decision: Decision, selects: dict[str, Select], options: Options, 
     with clock.stage("refit", len(refiner.work.readers)):
         solved = refiner.reconstruct(kept, selects, clock.progress.advance)
     groups = tuple(
-        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0)
+        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0, negative=())
         for group in plan.groups
     )
     return replace(decision, plan=replace(plan, groups=groups), solved=solved)

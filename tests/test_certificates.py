@@ -144,7 +144,7 @@ def facts(proto: ModelProto, **options: Any) -> tuple[dict[str, Any], onnxprune.
     return {group["name"]: group["certificate"] for group in result.report["groups"]}, result
 
 
-@pytest.mark.parametrize("method", ["l1", "coreset", "coreset-sampled"])
+@pytest.mark.parametrize("method", ["l1", "coreset", "coreset-sampled", "coreset-split"])
 @pytest.mark.parametrize("make", [chain, dense, perceptron])
 def test_measured_errors_are_below_certain_bounds(make: Callable[[], ModelProto], method: str) -> None:
     found, result = facts(make(), method=method)
@@ -155,14 +155,15 @@ def test_measured_errors_are_below_certain_bounds(make: Callable[[], ModelProto]
         assert entry["none"] == "" and entry["beta_from"] == "the inputs measured on"
         assert 0.0 < entry["measured"]["max_abs"] <= entry["error"]
         assert entry["vacuous"] == (entry["error"] >= entry["whole"])
-        assert (entry["promise"] is None) == (method != "coreset-sampled")
+        assert (entry["promise"] is None) == (method not in ("coreset-sampled", "coreset-split"))
     json.dumps(result.report)
 
 
-def test_what_is_measured_is_what_thinning_one_group_alone_does() -> None:
+@pytest.mark.parametrize("method", ["coreset", "coreset-sampled", "coreset-split"])
+def test_what_is_measured_is_what_thinning_one_group_alone_does(method: str) -> None:
     """Against the pruned network itself, where only one group is thinned: the reader's output is the network's."""
     proto = dense(sizes=(20, 40, 10))
-    found, result = facts(proto, method="coreset")
+    found, result = facts(proto, method=method)
     (entry,) = found.values()
     rng = np.random.default_rng([0, 3])
     gaps, norms, most = 0.0, 0.0, 0.0
@@ -236,7 +237,7 @@ def test_where_no_bound_holds_the_reason_is_given() -> None:
 
 
 @pytest.mark.parametrize("make", [chain, dense])
-@pytest.mark.parametrize("method", ["coreset", "coreset-distinct"])
+@pytest.mark.parametrize("method", ["coreset", "coreset-distinct", "coreset-split"])
 def test_the_bound_of_the_whole_holds(make: Callable[[], ModelProto], method: str) -> None:
     proto = make()
     _, result = facts(proto, method=method, input_bound=1.0)
@@ -308,8 +309,9 @@ def test_an_input_bound_makes_scores_those_of_its_ball() -> None:
         onnxprune.prune(proto, ratio=0.4, input_bound=0.0)
 
 
-def test_a_plan_remembers_its_draws(command: Command) -> None:
-    _, result = facts(dense(), method="coreset-sampled")
+@pytest.mark.parametrize("method", ["coreset-sampled", "coreset-split"])
+def test_a_plan_remembers_its_draws(method: str) -> None:
+    _, result = facts(dense(), method=method)
     assert all((group.draws > 0) == bool(group.factors) for group in result.plan.groups)
     again = prune_plain(dense(), replay=onnxprune.Plan.from_json(result.plan.to_json()))
     assert [g["certificate"] for g in again.report["groups"]] == [g["certificate"] for g in result.report["groups"]]

@@ -11,7 +11,6 @@ from doors import MODELS
 from numpy.typing import NDArray
 
 from onnxprune.analysis import analyse
-from onnxprune.score import channel_reader
 from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.sampling import draws_for
 from onnxprune.coreset.selection import losses
@@ -33,6 +32,7 @@ from onnxprune.methods import (
 )
 from onnxprune.methods.mussay import importance
 from onnxprune.methods.recipe import table
+from onnxprune.score import channel_reader
 
 N = 24
 ROWS = 4
