@@ -13,7 +13,8 @@ Conv or Gemm reads are thinned, the same share of each layer; every selection is
                 (training images, no labels; --images of them). Of one layer: W̃ = (G_SS + λI)⁻¹ G_S· W, G the centred
                 moments of what the reader reads, λ = 0.001 of their mean diagonal. Of the whole: what `onnxprune`
                 itself does with `--calib` and `--refit on` for the same plan, reader after reader on what the pruned
-                ones give it.
+                ones give it; with --alone every layer by the formula, from moments of the original: worse, but gathered
+                once for all plans, for networks of which a refit takes minutes.
 
 Per layer the rest of the network is whole: relative error ‖Y' − Y‖ / ‖Y‖ of what the reader computes, on test images.
 With --layer-order the layers of the whole are looked at one after the other. Selections that depend on chance are
@@ -294,6 +295,7 @@ class Whole:
     analysis: Analysis
     images: Array
     test: tuple[Array, Array]
+    alone: Sequence[tuple[Layer, Moments]] = ()
     known: dict[tuple[bool, tuple[GroupPlan, ...]], float] = field(default_factory=dict)
 
     @cached_property
@@ -311,7 +313,13 @@ class Whole:
     def thinned(self, plan: Plan, *, refit: bool) -> onnx.ModelProto:
         """Return the network with these channels, readers solved anew or with the plan's factors."""
         decision, model = Decision(self.analysis, plan), self.analysis.model.copy()
-        if refit:
+        if refit and self.alone:
+            stored, planned = {t.name: t for t in model.proto.graph.initializer}, {p.name: p for p in plan.groups}
+            for layer, moments in self.alone:
+                matrix, bias = solved(layer, moments, planned[layer.group.name], "refit")
+                for name, value in zip(layer.node.input[1:3], (layer.stored(matrix), bias), strict=True):
+                    stored[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+        elif refit:
             kept = {item.name: np.array(item.kept) for item in plan.groups if len(item.kept) < item.channels}
             decision = Decision(self.analysis, plan, solved=self.refiner.reconstruct(kept, {}))
         decision.renewed(model, self.options)
@@ -362,7 +370,9 @@ def study(name: str, args: argparse.Namespace) -> None:
         test_rows = rows_of(analysis, few, test[0], ROWS // 3)
         for layer, own, rows in zip(few, moments, test_rows, strict=True):
             per_layer(selections, layer, own, rows, args)
-    whole(Whole(analysis, images, test), selections, args)
+    every = rows_of(analysis, layers, images, ROWS) if args.alone else []
+    alone = [(layer, moments_of(rows)) for layer, rows in zip(layers, every, strict=False)]
+    whole(Whole(analysis, images, test, alone), selections, args)
     print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
 
 
@@ -386,6 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layer-order", choices=LAYER_ORDERS, default="together", help="of whole networks (default: %(default)s)"
     )
+    parser.add_argument("--alone", action="store_true", help="refit layers of the whole by the original's moments")
     parser.add_argument("--whole", action="store_true", help="whole networks only")
     parser.add_argument("--quick", action="store_true", help="3 seeds, 3 shares, 500 images")
     args = parser.parse_args(argv)
