@@ -60,6 +60,7 @@ def prune(
     max_drop: float | None = None,
     method: str = "auto",
     rank: int | None = None,
+    layer_order: str = "together",
     measure: str = "params",
     allocation: str = "auto",
     refit: str = "auto",
@@ -97,8 +98,8 @@ def prune(
     max_drop : float, optional
         Points of top-1 accuracy that may be lost on samples of `calib` that are held out: the largest share that keeps
         to it is removed, no more than `ratio` where that is given.
-    method, rank, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to, min_keep
-    input_shapes, providers, seed, input_bound, certify, best_effort
+    method, rank, layer_order, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to
+    min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
         Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
@@ -142,6 +143,7 @@ def prune(
         max_drop=max_drop,
         method=method,
         rank=rank,
+        layer_order=layer_order,
         measure=measure,
         allocation=allocation,
         refit=refit,

@@ -16,18 +16,18 @@ import numpy as np
 
 from onnxprune.analysis import Analysis
 from onnxprune.calibrate.feeds import Feeds
-from onnxprune.choose import channel_reader
 from onnxprune.coupling import Group
 from onnxprune.coupling.chain import propagate
 from onnxprune.coupling.intervals import Radii
 from onnxprune.coupling.paths import Way, way_of
-from onnxprune.errors import ModelError
+from onnxprune.errors import ModelError, UsageError
 from onnxprune.graph.runtime import choose_providers
-from onnxprune.methods import METHODS, Channels, Guarantee, Sample
+from onnxprune.methods import Channels, Guarantee, Sample
 from onnxprune.methods.certificate import Certificate, certify
 from onnxprune.options import Options
 from onnxprune.reconstruct.sequence import Reconstruction, Solved
 from onnxprune.rewrite import GroupPlan, Plan
+from onnxprune.score import Scorer, channel_reader
 from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import Made, Measured, NewWeights, Probed, measure
 
@@ -40,6 +40,8 @@ Facts = dict[str, Any]
 SOLVED = "weights solved anew on data: bounds of the old ones do not hold"
 """Why a group has no bound."""
 
+# What of a request decides what samples are drawn with.
+_ASKED = ("method", "rank", "input_bound", "layer_order")
 # What is measured without being asked for: multiply-accumulates in all (a tenth of a second), and nodes.
 _MACS, _NODES, _INPUTS = 1e9, 1000, 8
 # Weights up to which bounds are read off them without being asked for: another pass takes tenths of a second.
@@ -96,6 +98,7 @@ def certificates(
     heavy = analysis.total("params") > _WEIGHTS and not options.certify
     reader = channel_reader(analysis)
     radii = Radii(coupling, index, reader.read, options.input_bound)
+    guarantees = _guarantees(analysis, plan)
     found: dict[str, Facts] = {}
     for item in thinned:
         name, group = item.name, coupling.group_of[item.name]
@@ -107,7 +110,7 @@ def certificates(
             entry["missed"] = [max(each) for each in zip(*((s.missed_before, s.missed) for s in anew), strict=True)]
         if not entry["none"]:
             channels = replace(reader.channels(group), beta=beta)
-            entry |= _bound(channels, item, str(plan.request.get("method", ""))) | {"beta_from": source}
+            entry |= _bound(channels, item, guarantees.get(name)) | {"beta_from": source}
         entry["measured"] = {"none": unmeasured or "no layer that could be run again"} if own is None else _plain(own)
         found[name] = entry
     return found | {"": _whole(analysis, plan, options, probed) if written.solved is None else {"none": SOLVED}}
@@ -151,11 +154,8 @@ def _whole(analysis: Analysis, plan: Plan, options: Options, probed: Probed) -> 
     if analysis.total("params") > _FACTORED and not options.certify:
         return {"none": "the network is big: --certify finds norms of its layers"}
     coupling = analysis.coupling
-    factors = plan.unit_factors(coupling)
-    scales = np.ones(int(coupling.unit_of.max(initial=-1)) + 1) if factors is None else factors.copy()
-    scales[plan.removed_units(coupling)] = 0.0
-    reader = channel_reader(analysis)
-    found = propagate(analysis.index, analysis.shapes, coupling, scales=scales, read=reader.read, norm=norm)
+    read, scales = channel_reader(analysis).read, plan.scales(coupling)
+    found = propagate(analysis.index, analysis.shapes, coupling, scales=scales, read=read, norm=norm)
     if found.obstacle:
         return {"none": found.obstacle}
     facts = {"none": "", "norm": found.norm, "error": found.error, "whole": found.whole}
@@ -171,12 +171,29 @@ def _beta(known: float | None, own: Measured | None) -> tuple[float, str]:
     return 1.0, "assumed"
 
 
-def _bound(channels: Channels, planned: GroupPlan, method: str) -> Facts:
-    """Certify one group; a sample's probabilities are asked of its method again."""
-    guarantee: Guarantee | None = None
-    if planned.draws and method in METHODS:
-        guarantee = METHODS[method](channels, np.random.default_rng(0)).guarantee
-    sample = Sample(np.array(planned.kept, dtype=np.int64), np.array(planned.factors), planned.draws)
+def _guarantees(analysis: Analysis, plan: Plan) -> dict[str, Guarantee]:
+    """Ask the method again what samples were drawn with, in the order of layers that they were drawn in."""
+    asked = {name: plan.request[name] for name in _ASKED if name in plan.request}
+    planned = {item.name: item for item in plan.groups}
+    drawn = [number for number, group in enumerate(analysis.coupling.groups) if _is_drawn(planned.get(group.name))]
+    if not drawn or "method" not in asked:
+        return {}
+    try:
+        scorer = Scorer(analysis, Options(**asked))
+    except UsageError:  # of a plan that was made by hand
+        return {}
+    names = [analysis.coupling.groups[number].name for number in drawn]
+    found = [scorer.choice(number, planned=planned).guarantee for number in drawn]
+    return {name: each for name, each in zip(names, found, strict=True) if each is not None}
+
+
+def _is_drawn(planned: GroupPlan | None) -> bool:
+    return planned is not None and planned.draws > 0
+
+
+def _bound(channels: Channels, planned: GroupPlan, guarantee: Guarantee | None) -> Facts:
+    factors, negative = np.array(planned.factors), np.array(planned.negative)
+    sample = Sample(np.array(planned.kept, dtype=np.int64), factors, planned.draws, negative)
     return _certified(certify(channels, sample, guarantee))
 
 

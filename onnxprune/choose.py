@@ -1,6 +1,8 @@
 """How many and which channels of each group stay: methods rank them, the budget counts them."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +12,19 @@ from onnxprune.analysis import Analysis
 from onnxprune.budget import Allocation, Item, allocate, floor_of
 from onnxprune.coreset.selection import losses
 from onnxprune.coupling import Group
-from onnxprune.coupling.channels import ChannelReader
-from onnxprune.coupling.intervals import Radii
-from onnxprune.coupling.scalable import scalable_groups
+from onnxprune.coupling.scalable import scalable_groups, signed_groups
 from onnxprune.errors import RefusedError
-from onnxprune.methods import METHODS, Choice, Sample
+from onnxprune.methods import Choice, Sample
 from onnxprune.ops.labels import Purpose
 from onnxprune.options import Options
 from onnxprune.progress import Progress
 from onnxprune.reconstruct.evidence import NOTHING, Gathered
 from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.rewrite import GroupPlan, Plan
+from onnxprune.score import Scorer, channel_reader
 from onnxprune.threads import blas_threads
 
-__all__ = ["Ranked", "channel_reader", "check_replay", "choose", "floors", "rank", "require_groups"]
+__all__ = ["Ranked", "check_replay", "choose", "floors", "rank", "require_groups"]
 
 _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 # A sampled method keeps about as many channels as wanted; the wish is corrected so often, until the share fits.
@@ -31,14 +32,17 @@ _ATTEMPTS, _CLOSE = 12, 0.002
 _POINT = 0.01
 # Share of the error of the whole that thinning a group causes at least: less is noise.
 _LEAST = 1e-3
+_WEIGHTLESS = "no factors: not every reader has a weight of its own that could take them"
 _OF = {"params": "of the parameters", "macs": "of the MACs", "channels": "of the prunable channels"}
+
+_Way = Callable[[Callable[[int, Choice], GroupPlan]], tuple[GroupPlan, ...]]
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What a wish came to: samples of all groups, the allocation they were drawn for, what is removed and missing."""
+    """What a wish came to: what stays of all groups, the allocation it is for, what is removed and missing."""
 
-    samples: tuple[Sample, ...]
+    groups: tuple[GroupPlan, ...]
     found: Allocation
     counts: NDArray[np.int64]
     removed: float
@@ -74,21 +78,15 @@ def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gat
     ModelError
         If a weight to be scored or sliced is not finite.
     """
-    reader = channel_reader(analysis)
-    method = METHODS[options.method]
-    if options.rank is not None:
-        method = method.with_rank(options.rank)
-    radii = Radii(analysis.coupling, analysis.index, reader.read, options.input_bound)
-    ranked = Ranked()
+    scorer, ranked = Scorer(analysis, options), Ranked()
     groups = analysis.coupling.groups
     told = (NOTHING for _ in groups) if evidence is None else evidence.groups
     weighed = evidence is not None and analysis.total(options.measure) > 0
     trial = evidence.trial if evidence is not None and weighed else None
     usual, thinned = analysis.sizes if trial is None else _usual(analysis, options), list[Changed]()
-    for number, (group, known) in enumerate(zip(groups, told, strict=True)):
-        channels = replace(reader.channels(group), beta=radii.of(group) or 1.0, layers=known.layers, worth=known.worth)
-        with blas_threads(max((len(layer.gram) for layer in known.layers), default=channels.count)):
-            choice = method(channels, np.random.default_rng([options.seed, number]))
+    for number, known in zip(range(len(groups)), told, strict=True):
+        with blas_threads(max((len(layer.gram) for layer in known.layers), default=groups[number].size)):
+            choice = scorer.choice(number, known)
             lost = losses(known.layers, known.worth, choice.order) if known.layers else None
             solved = None if trial is None else known.solved
             thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
@@ -140,22 +138,16 @@ def check_replay(analysis: Analysis, plan: Plan) -> None:
         If a weight that it could slice is not finite.
     """
     plan.check(analysis.coupling)
-    scalable = scalable_groups(analysis.coupling, analysis.index)
+    takes = _Takes.of(analysis)
     for planned in plan.groups:
-        if planned.factors and planned.name not in scalable:
+        if planned.factors and planned.name not in (takes.signed if planned.negative else takes.scaled):
             raise RefusedError(
-                f"the plan has factors for the group {planned.name!r}, but some reader of it has no weight to take "
-                "them; leave them out, or make the plan anew"
+                f"the plan has factors for the group {planned.name!r}, but some reader of it has no weight of its own "
+                "to take them; leave them out, or make the plan anew"
             )
     reader = channel_reader(analysis)
     for group in analysis.coupling.groups:
         reader.channels(group)
-
-
-def channel_reader(analysis: Analysis) -> ChannelReader:
-    """Return what reads the weights of an analysed network group by group."""
-    weights = analysis.index.weights
-    return ChannelReader(analysis.coupling, analysis.index, lambda name: analysis.model.array(weights[name]))
 
 
 def require_groups(analysis: Analysis) -> None:
@@ -239,17 +231,30 @@ def choose(analysis: Analysis, options: Options, ranked: Ranked, source: str) ->
             f"--ratio {options.ratio:g} would remove nothing, because single channels of this network weigh more, or "
             "--round-to and --min-keep keep them; ask for more"
         )
-    plans = tuple(
-        _planned(group, sample, choice.notes)
-        for group, sample, choice in zip(analysis.coupling.groups, best.samples, ranked.choices, strict=True)
-    )
-    return Plan(source, plans, options.request())
+    return Plan(source, best.groups, options.request())
 
 
-def _planned(group: Group, sample: Sample, notes: tuple[str, ...]) -> GroupPlan:
-    draws = sample.draws if sample.factors.size else 0
-    kept, factors = tuple(map(int, sample.kept)), tuple(map(float, sample.factors))
-    return GroupPlan(group.name, group.size, kept, factors, notes, draws)
+@dataclass(frozen=True)
+class _Takes:
+    """Names of the groups whose readers take factors, and of those whose readers take them by sign."""
+
+    scaled: frozenset[str]
+    signed: frozenset[str]
+
+    @classmethod
+    def of(cls, analysis: Analysis) -> "_Takes":
+        """Look at a network."""
+        return cls(*(found(analysis.coupling, analysis.index) for found in (scalable_groups, signed_groups)))
+
+    def planned(self, group: Group, sample: Sample, notes: tuple[str, ...]) -> GroupPlan:
+        """What stays of a group, without factors where its readers do not take them."""
+        kept = tuple(map(int, sample.kept))
+        if not sample.factors.size:
+            return GroupPlan(group.name, group.size, kept, notes=notes)
+        if group.name not in (self.signed if sample.negative.size else self.scaled):
+            return GroupPlan(group.name, group.size, kept, notes=(*notes, _WEIGHTLESS))
+        factors, negative = (tuple(map(float, each)) for each in (sample.factors, sample.negative))
+        return GroupPlan(group.name, group.size, kept, factors, notes, sample.draws, negative)
 
 
 def _multiple(analysis: Analysis, options: Options) -> int:
@@ -268,19 +273,20 @@ def _best(analysis: Analysis, options: Options, ranked: Ranked, multiple: int) -
     items = _items(analysis, options, ranked)
     known = any(lost is not None for lost in ranked.losses)
     allocation = options.allocation if options.allocation != "auto" else "error" if known else "global"
-    scalable = scalable_groups(analysis.coupling, analysis.index)
-    scaled = [group.name in scalable for group in analysis.coupling.groups]
+    takes, go_through = _Takes.of(analysis), _way(analysis, options, ranked)
     target = options.ratio
     attempts = []
+
+    def thin(counts: NDArray[np.int64], number: int, choice: Choice) -> GroupPlan:
+        sample = _sample(choice, int(counts[number]), items[number])
+        return takes.planned(analysis.coupling.groups[number], sample, choice.notes)
+
     for _ in range(_ATTEMPTS):
         found = allocate(cost, items, target, allocation=allocation, multiple=multiple)
-        samples = tuple(
-            _sample(choice, int(count), item, scaled=factors)
-            for choice, count, item, factors in zip(ranked.choices, found.counts, items, scaled, strict=True)
-        )
-        counts = np.array([len(sample.kept) for sample in samples], dtype=np.int64)
+        groups = go_through(partial(thin, found.counts))
+        counts = np.array([len(planned.kept) for planned in groups], dtype=np.int64)
         removed = analysis.removed(options.measure, counts)
-        attempt = _Attempt(samples, found, counts, removed, options.ratio - removed)
+        attempt = _Attempt(groups, found, counts, removed, options.ratio - removed)
         attempts.append(attempt)
         if abs(attempt.missing) <= _CLOSE or np.array_equal(counts, found.counts):
             break
@@ -288,16 +294,22 @@ def _best(analysis: Analysis, options: Options, ranked: Ranked, multiple: int) -
     return min(attempts, key=lambda attempt: abs(attempt.missing))
 
 
-def _sample(choice: Choice, count: int, item: Item, *, scaled: bool) -> Sample:
-    """Keep about `count` channels, at least the floor; without factors where not every reader has a weight to take."""
-    none = np.empty(0)
+def _way(analysis: Analysis, options: Options, ranked: Ranked) -> _Way:
+    """Return what goes through all groups, by the choices that were made together or in the order of layers."""
+    if options.layer_order != "together":
+        return Scorer(analysis, options).go_through
+    return lambda thin: tuple(thin(number, choice) for number, choice in enumerate(ranked.choices))
+
+
+def _sample(choice: Choice, count: int, item: Item) -> Sample:
+    """Keep about `count` channels, at least the floor."""
     if choice.sample is None or count == item.size:
-        return Sample(np.sort(choice.order[:count]), none)
+        return Sample(np.sort(choice.order[:count]), np.empty(0))
     sample = choice.sample(count)
     while len(sample.kept) < item.floor:
         count += item.step
         sample = choice.sample(count)
-    return sample if scaled else Sample(sample.kept, none)
+    return sample
 
 
 def _require_multiple(best: _Attempt, options: Options, multiple: int) -> None:

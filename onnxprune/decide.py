@@ -17,7 +17,7 @@ from onnxprune.options import Options
 from onnxprune.progress import Clock
 from onnxprune.reconstruct.sequence import Reconstruction
 from onnxprune.refine import Refiner, write_solved
-from onnxprune.rewrite import Plan, apply
+from onnxprune.rewrite import Plan, apply, write_signed
 from onnxprune.validate import Accuracy
 
 __all__ = ["Decision", "Ground", "Tried", "decide", "refitted"]
@@ -55,6 +55,11 @@ class Decision:
     tried: tuple[Tried, ...] = ()
 
     @property
+    def is_signed(self) -> bool:
+        """Tell whether readers get weights by their signs, so that the twin has other ones than the original."""
+        return any(group.negative for group in self.plan.groups)
+
+    @property
     def shown(self) -> tuple[Feeds, ...]:
         """Inputs that the pruned network is compared with the original on, none for random ones.
 
@@ -72,6 +77,7 @@ class Decision:
 
     def renewed(self, model: Model, options: Options) -> Analysis:
         """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
+        write_signed(model, self.analysis.coupling, self.plan)
         if self.solved is None:
             return self.analysis
         write_solved(model, self.analysis, self.solved)
@@ -159,7 +165,7 @@ def refitted(decision: Decision, selects: Mapping[str, Select], options: Options
     with clock.stage("refit", len(refiner.work.readers)):
         solved = refiner.reconstruct(kept, selects, clock.progress.advance)
     groups = tuple(
-        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0)
+        replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0, negative=())
         for group in plan.groups
     )
     return replace(decision, plan=replace(plan, groups=groups), solved=solved)

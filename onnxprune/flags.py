@@ -10,7 +10,7 @@ from onnxprune.budget import ALLOCATIONS
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
-from onnxprune.options import REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
+from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
 
 __all__ = ["input_shapes", "inspect_parser", "prune_options", "prune_parser"]
 
@@ -112,7 +112,7 @@ def prune_parser() -> argparse.ArgumentParser:
     """Return the parser of `onnxprune IN OUT`."""
     parser = _parser("onnxprune", _DESCRIPTION, _EPILOG)
     methods = "; ".join(f"{name}: {recipe.summary}" for name, recipe in METHODS.items()).replace("%", "%%")
-    measures, allocations, refits = map(", ".join, (MEASURES, ALLOCATIONS, REFITS))
+    measures, allocations, refits, orders = map(", ".join, (MEASURES, ALLOCATIONS, REFITS, LAYER_ORDERS))
     parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
     parser.add_argument("output", metavar="OUT", type=Path, nargs="?", help="the file to write")
     parser.value("--ratio", "R", "share to REMOVE, between 0 and 1; met within one percentage point", type=float)
@@ -131,6 +131,13 @@ def prune_parser() -> argparse.ArgumentParser:
         "dimensions that lowner reduces the n channels of a group to (default: half the root of n / 2; up to the root "
         "of n / 2 its ellipsoids tell channels apart)",
         type=int,
+    )
+    parser.value(
+        "--layer-order",
+        "O",
+        f"whether layers are looked at as they are, or one after the other, each without what went before: {orders} "
+        "(default: together; the others are for methods that learn nothing from data)",
+        default="together",
     )
     parser.value(
         "--allocation",
@@ -235,6 +242,7 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         measure=arguments.measure,
         method=arguments.method,
         rank=arguments.rank,
+        layer_order=arguments.layer_order,
         allocation=arguments.allocation,
         refit=arguments.refit,
         include=tuple(arguments.include),

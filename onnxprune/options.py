@@ -15,9 +15,10 @@ from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
 from onnxprune.ops.trace import Opened
 
-__all__ = ["REFITS", "Options", "names", "parse_input_shape", "parse_numbers", "parse_round_to"]
+__all__ = ["LAYER_ORDERS", "REFITS", "Options", "names", "parse_input_shape", "parse_numbers", "parse_round_to"]
 
 REFITS = ("auto", "on", "off")
+LAYER_ORDERS = ("together", "forward", "backward")
 # ONNX keeps sizes in 64 bits; what exceeds 32 is a slip of the finger, and no tensor that a machine could hold.
 _LARGEST_SIZE = 1 << 31
 _DIGITS = re.compile("[0-9]{1,18}")
@@ -39,6 +40,9 @@ class Options:
         A row of `METHODS`.
     rank : int or None
         Dimensions that the method reduces points to, for those that do; None leaves it to the method.
+    layer_order : {"together", "forward", "backward"}
+        Whether every group is ranked by the weights as they are, or, once it is known how many channels of each stay,
+        anew from the first to the last or from the last to the first, each without what went before.
     allocation : {"auto", "uniform", "global", "error"}
         "auto" is by errors where data tells them, else global.
     refit : {"auto", "on", "off"}
@@ -86,6 +90,7 @@ class Options:
     measure: str = "params"
     method: str = "auto"
     rank: int | None = None
+    layer_order: str = "together"
     allocation: str = "auto"
     refit: str = "auto"
     include: tuple[str, ...] = ()
@@ -128,6 +133,13 @@ class Options:
             raise UsageError(f"--rank {self.rank}: --method {self.method} reduces nothing to a rank; {able} do")
         if self.rank is not None and not (_is_whole(self.rank) and self.rank >= 1):
             raise UsageError(f"--rank {self.rank}: give a whole number of dimensions from 1 on")
+        _one_of("--layer-order", self.layer_order, LAYER_ORDERS)
+        if self.layer_order != "together" and METHODS[self.method].needs_data:
+            able = ", ".join(name for name, recipe in METHODS.items() if not recipe.needs_data)
+            raise UsageError(
+                f"--layer-order {self.layer_order}: --method {self.method} learns from data, and picks anew along the "
+                f"network by itself; choose from {able}"
+            )
         _one_of("--allocation", self.allocation, ("auto", *ALLOCATIONS))
         _one_of("--refit", self.refit, REFITS)
         if self.round_to not in ("off", "auto") and not (_is_whole(self.round_to) and int(self.round_to) >= 1):
@@ -209,6 +221,7 @@ class Options:
             "measure": self.measure,
             "method": self.method,
             "rank": None if self.rank is None else int(self.rank),
+            "layer_order": self.layer_order,
             "allocation": self.allocation,
             "refit": self.refit,
             "include": list(self.include),

@@ -10,6 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnxprune.analysis import Analysis, analyse, made_plain
+from onnxprune.calibrate.feeds import random_feeds
 from onnxprune.certify import certificates
 from onnxprune.choose import check_replay, rank, require_groups
 from onnxprune.decide import Decision, Ground, decide, refitted
@@ -156,7 +157,7 @@ def prune_model(
         result = work.materialise()
     pruned = io.from_proto(result)
     written = place_of(pruned)
-    once = not decision.analysis.prepared and decision.refiner is None
+    once = not decision.analysis.prepared and decision.refiner is None and not decision.is_signed
     validation = _prove(decision, ready, (lambda: original) if once else original.copy, pruned, options, clock)
     facts = describe(decision.analysis, decision.plan, validation, (place, written), certified)
     return result, Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
@@ -243,6 +244,9 @@ def _prove(
     analysis, held_out = decision.analysis, decision.shown
     affordable = min(8e9 / max(analysis.total("macs"), 1.0), 1e5 / len(analysis.index.nodes))
     inputs = 2 if held_out else int(np.clip(affordable, 2, 64))
+    if not held_out and decision.is_signed:
+        drawn = np.random.default_rng([options.seed, 3])
+        held_out = tuple(random_feeds(analysis.index, analysis.shapes, drawn) for _ in range(inputs))
     original, providers, rng = again(), choose_providers(options.providers), np.random.default_rng([options.seed, 1])
     unproved: tuple[str, ...] = ()
     with clock.stage("validate", 2 * inputs):

@@ -25,6 +25,7 @@ FLOORS = (
     {"report", "progress"},
     {"options"},
     {"analysis"},
+    {"score"},
     {"choose", "facts", "flags", "refine"},
     {"certify"},
     {"decide"},

@@ -125,8 +125,8 @@ def test_the_split_sample_holds_the_theorem_at_the_computed_number_of_draws() ->
 
 def test_what_cannot_be_split() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="one row per point"):
-        split_sample(np.ones((2, 2)), np.ones((2, 2, 3)), "Relu", draws=3, rng=rng)
+    with pytest.raises(ValueError, match="2 points have weights of shape"):
+        split_sample(np.ones((2, 2)), np.ones((3, 2)), "Relu", draws=3, rng=rng)
     positive = split_sample(np.ones((2, 2)), np.ones((2, 1)), "Relu", draws=3, rng=rng)
     assert positive.totals[1] == 0.0 and not positive.factors[1].any()
     assert not split_sample(np.ones((2, 2)), np.zeros((2, 1)), "Relu", draws=3, rng=rng).weights.any()

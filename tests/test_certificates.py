@@ -30,6 +30,7 @@ from onnxprune.options import Options
 from onnxprune.pipeline import Writing, prune_file
 from onnxprune.progress import Clock
 from onnxprune.report.text import prune_view
+from onnxprune.score import channel_reader
 
 Array = NDArray[np.float64]
 
@@ -143,7 +144,7 @@ def facts(proto: ModelProto, **options: Any) -> tuple[dict[str, Any], onnxprune.
     return {group["name"]: group["certificate"] for group in result.report["groups"]}, result
 
 
-@pytest.mark.parametrize("method", ["l1", "coreset", "coreset-sampled"])
+@pytest.mark.parametrize("method", ["l1", "coreset", "coreset-sampled", "coreset-split"])
 @pytest.mark.parametrize("make", [chain, dense, perceptron])
 def test_measured_errors_are_below_certain_bounds(make: Callable[[], ModelProto], method: str) -> None:
     found, result = facts(make(), method=method)
@@ -154,14 +155,15 @@ def test_measured_errors_are_below_certain_bounds(make: Callable[[], ModelProto]
         assert entry["none"] == "" and entry["beta_from"] == "the inputs measured on"
         assert 0.0 < entry["measured"]["max_abs"] <= entry["error"]
         assert entry["vacuous"] == (entry["error"] >= entry["whole"])
-        assert (entry["promise"] is None) == (method != "coreset-sampled")
+        assert (entry["promise"] is None) == (method not in ("coreset-sampled", "coreset-split"))
     json.dumps(result.report)
 
 
-def test_what_is_measured_is_what_thinning_one_group_alone_does() -> None:
+@pytest.mark.parametrize("method", ["coreset", "coreset-sampled", "coreset-split"])
+def test_what_is_measured_is_what_thinning_one_group_alone_does(method: str) -> None:
     """Against the pruned network itself, where only one group is thinned: the reader's output is the network's."""
     proto = dense(sizes=(20, 40, 10))
-    found, result = facts(proto, method="coreset")
+    found, result = facts(proto, method=method)
     (entry,) = found.values()
     rng = np.random.default_rng([0, 3])
     gaps, norms, most = 0.0, 0.0, 0.0
@@ -235,7 +237,7 @@ def test_where_no_bound_holds_the_reason_is_given() -> None:
 
 
 @pytest.mark.parametrize("make", [chain, dense])
-@pytest.mark.parametrize("method", ["coreset", "coreset-distinct"])
+@pytest.mark.parametrize("method", ["coreset", "coreset-distinct", "coreset-split"])
 def test_the_bound_of_the_whole_holds(make: Callable[[], ModelProto], method: str) -> None:
     proto = make()
     _, result = facts(proto, method=method, input_bound=1.0)
@@ -261,8 +263,8 @@ def test_the_bound_of_the_whole_says_why_there_is_none() -> None:
 
 def test_a_chain_that_is_not_thinned_does_not_move() -> None:
     analysis = analyse(graph_io.from_proto(chain()))
-    ones = np.ones(int(analysis.coupling.unit_of.max()) + 1)
-    read = choose.channel_reader(analysis).read
+    ones = np.ones((2, int(analysis.coupling.unit_of.max()) + 1))
+    read = channel_reader(analysis).read
     same = propagate(analysis.index, analysis.shapes, analysis.coupling, scales=ones, read=read, norm=2.0)
     assert same.obstacle == "" and same.error == 0.0 < same.whole
     none = propagate(analysis.index, analysis.shapes, analysis.coupling, scales=0.0 * ones, read=read, norm=2.0)
@@ -273,7 +275,7 @@ def test_tensors_are_within_their_intervals() -> None:
     for activation in ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Softplus"):
         proto = chain(activation=activation)
         analysis = analyse(graph_io.from_proto(proto))
-        bounds = magnitudes(analysis.index, choose.channel_reader(analysis).read, 1.0)
+        bounds = magnitudes(analysis.index, channel_reader(analysis).read, 1.0)
         names = [name for node in proto.graph.node for name in node.output]
         probed = ModelProto.FromString(proto.SerializeToString())
         del probed.graph.output[:]
@@ -284,7 +286,7 @@ def test_tensors_are_within_their_intervals() -> None:
             x = np.sign(rng.standard_normal((1, 2, 8, 8))).astype(np.float32)
             for name, value in zip(names, session.run(names, {"x0": x}), strict=True):
                 assert np.abs(value).max() <= bounds[name] * (1 + 1e-6), name
-        unknown = magnitudes(analysis.index, choose.channel_reader(analysis).read, math.inf)
+        unknown = magnitudes(analysis.index, channel_reader(analysis).read, math.inf)
         assert (unknown["relu1_out" if activation == "Relu" else f"{activation.lower()}1_out"] <= 1.0) == (
             activation in ("Sigmoid", "Tanh")
         )
@@ -299,7 +301,7 @@ def test_an_input_bound_makes_scores_those_of_its_ball() -> None:
     assert {entry["beta_from"] for entry in found.values() if entry} == {"--input-bound"}
     analysis = analyse(graph_io.from_proto(proto))
     ranked = choose.rank(analysis, Options(ratio=0.4, input_bound=1e6, **PLAIN), Clock().progress)
-    reader = choose.channel_reader(analysis)
+    reader = channel_reader(analysis)
     channels = reader.channels(analysis.coupling.groups[0])
     largest = np.abs(channels.outgoing[0]).sum(axis=2).max(axis=1)
     np.testing.assert_allclose(ranked.choices[0].scores, largest / largest.sum(), rtol=1e-5)
@@ -307,8 +309,9 @@ def test_an_input_bound_makes_scores_those_of_its_ball() -> None:
         onnxprune.prune(proto, ratio=0.4, input_bound=0.0)
 
 
-def test_a_plan_remembers_its_draws(command: Command) -> None:
-    _, result = facts(dense(), method="coreset-sampled")
+@pytest.mark.parametrize("method", ["coreset-sampled", "coreset-split"])
+def test_a_plan_remembers_its_draws(method: str) -> None:
+    _, result = facts(dense(), method=method)
     assert all((group.draws > 0) == bool(group.factors) for group in result.plan.groups)
     again = prune_plain(dense(), replay=onnxprune.Plan.from_json(result.plan.to_json()))
     assert [g["certificate"] for g in again.report["groups"]] == [g["certificate"] for g in result.report["groups"]]

@@ -33,9 +33,9 @@ NETWORKS = {
     "dense": dense,
 }
 FEW = ("--synthetic", "32")
-SAMPLED = ("coreset-sampled", "coreset-distinct", "lowner-sampled")
+SAMPLED = ("coreset-sampled", "coreset-distinct", "coreset-split", "lowner-sampled")
 # Methods that leave the number of channels to chance, so that a ratio may be missed.
-BY_CHANCE = ("coreset-sampled", "lowner-sampled")
+BY_CHANCE = ("coreset-sampled", "coreset-split", "lowner-sampled")
 FILES = {"lenet": "lenet-300-100.onnx", "resnet": "resnet8-mnist.onnx"}
 
 

@@ -12,7 +12,6 @@ from doors import MODELS
 from numpy.typing import NDArray
 
 from onnxprune.analysis import analyse
-from onnxprune.choose import channel_reader
 from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.sampling import draws_for
 from onnxprune.coreset.selection import losses
@@ -28,11 +27,13 @@ from onnxprune.methods import (
     mussay,
     order,
     recipe,
+    signs,
     submodular,
     tukan,
 )
 from onnxprune.methods.mussay import importance
 from onnxprune.methods.recipe import table
+from onnxprune.score import channel_reader
 
 N = 24
 ROWS = 4
@@ -167,14 +168,17 @@ def assert_sound_sample(channels: Channels, sample: Sample) -> None:
     assert 1 <= sample.kept.size <= channels.count
     assert np.all(np.diff(sample.kept) > 0)
     assert 0 <= sample.kept[0] <= sample.kept[-1] < channels.count
-    assert sample.factors.shape == sample.kept.shape
-    assert np.isfinite(sample.factors).all()
-    assert sample.factors.min() > 0.0
+    factors = [sample.factors, sample.negative] if sample.negative.size else [sample.factors]
+    assert all(each.shape == sample.kept.shape for each in factors)
+    assert np.isfinite(factors).all()
+    assert np.min(factors) >= 0.0
+    assert np.max(factors, axis=0).min() > 0.0
 
 
 def assert_equal_samples(left: Sample, right: Sample) -> None:
     np.testing.assert_array_equal(left.kept, right.kept)
     np.testing.assert_array_equal(left.factors, right.factors)
+    np.testing.assert_array_equal(left.negative, right.negative)
 
 
 # --- the contract
@@ -476,6 +480,7 @@ def test_the_table() -> None:
         "coreset",
         "coreset-sampled",
         "coreset-distinct",
+        "coreset-split",
         "lowner",
         "lowner-sampled",
         "random",
@@ -490,7 +495,7 @@ def test_a_name_used_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [order, recipe, baselines, mussay, submodular, tukan], ids=lambda module: module.__name__
+    "module", [order, recipe, baselines, mussay, signs, submodular, tukan], ids=lambda module: module.__name__
 )
 def test_examples_run(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]

@@ -6,17 +6,20 @@
 DATA holds mnist/mnist.npz, cifar10/test.npz, cifar10/calib.npz and models/. Nothing is fine-tuned. Channels that one
 Conv or Gemm reads are thinned, the same share of each layer; every selection is shown
 
-    published   with the factors that the paper gives the readers' weights; for `random` n / kept, which makes it
-                uniform sampling;
+    published   with the factors that the paper gives the readers' weights, for `coreset-split` one for positive and one
+                for negative weights; for `random` n / kept, which makes it uniform sampling;
     plain       the same channels, weights as they are;
-    refit       the same channels, the readers' weights and biases solved anew by least squares on 1,024 calibration
-                images (training images, no labels). Of one layer: W̃ = (G_SS + λI)⁻¹ G_S· W, G the centred moments of
-                what the reader reads, λ = 0.001 of their mean diagonal. Of the whole: what `onnxprune` itself does
-                with `--calib` and `--refit on` for the same plan, reader after reader on what the pruned ones give it.
+    refit       the same channels, the readers' weights and biases solved anew by least squares on calibration images
+                (training images, no labels; --images of them). Of one layer: W̃ = (G_SS + λI)⁻¹ G_S· W, G the centred
+                moments of what the reader reads, λ = 0.001 of their mean diagonal. Of the whole: what `onnxprune`
+                itself does with `--calib` and `--refit on` for the same plan, reader after reader on what the pruned
+                ones give it; with --alone every layer by the formula, from moments of the original: worse, but gathered
+                once for all plans, for networks of which a refit takes minutes.
 
 Per layer the rest of the network is whole: relative error ‖Y' − Y‖ / ‖Y‖ of what the reader computes, on test images.
-Selections that depend on chance are repeated with several seeds: mean ± standard deviation. --quick takes 3 seeds, 3
-shares and 500 images, and --whole leaves out the tables of single layers.
+With --layer-order the layers of the whole are looked at one after the other. Selections that depend on chance are
+repeated with several seeds: mean ± standard deviation. --quick takes 3 seeds, 3 shares and 500 images, and --whole
+leaves out single layers. What rows and seeds have in common is done once: analysis, moments, peeling, calibration data.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +38,21 @@ from onnx import helper, numpy_helper
 from reproduce_accuracy import NETWORKS, Array, Network, session_of, single_readers, top1
 from scipy.linalg import cho_factor, cho_solve
 
-import onnxprune
 from onnxprune.analysis import Analysis, analyse
 from onnxprune.coupling import Group
-from onnxprune.coupling.channels import ChannelReader
 from onnxprune.graph import io
-from onnxprune.graph.index import Index, attributes
-from onnxprune.methods import METHODS, Channels
+from onnxprune.graph.index import attributes
+from onnxprune.methods import METHODS, Channels, Choice
+from onnxprune.methods.mussay import sampled
 from onnxprune.ops.trace import Read
+from onnxprune.options import LAYER_ORDERS, Options
+from onnxprune.pipeline import Decision
+from onnxprune.refine import Refiner, open_refiner
 from onnxprune.rewrite import GroupPlan, Plan, apply
+from onnxprune.score import Scorer
 
 CALIBRATION = {"mnist/mnist.npz": ("mnist/mnist.npz", "x_train"), "cifar10/test.npz": ("cifar10/calib.npz", "x")}
-IMAGES, ROWS, RIDGE, BATCH = 1024, 6000, 1e-3, 50
+ROWS, RIDGE, BATCH = 6000, 1e-3, 50
 VARIANTS = ("published", "plain", "refit")
 QUICK = {"seeds": 3, "shares": [0.1, 0.3, 0.5], "limit": 500}
 
@@ -149,41 +156,80 @@ def moments_of(rows: Array) -> Moments:
 # ---- selections ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Channels kept of one layer, and the published factors of the readers' weights (n / kept for random)."""
+class Selections:
+    """Chooses channels of a network's layers, and remembers what methods say.
 
-    kept: Array
-    factors: Array | None
+    Parameters
+    ----------
+    analysis : Analysis
+    layers : sequence of Layer
+    order : str
+        As of --layer-order.
+    """
 
+    def __init__(self, analysis: Analysis, layers: Sequence[Layer], order: str) -> None:
+        self.analysis, self.order = analysis, order
+        names = [group.name for group in analysis.coupling.groups]
+        self.numbers = sorted(names.index(layer.group.name) for layer in layers)
+        self._known: dict[tuple[str, int, int], Choice] = {}
 
-def selection(analysis: Analysis, layer: Layer, method: str, share: float, seed: int) -> Selection:
-    """Choose a share of the channels of a layer."""
-    weights = analysis.index.weights
-    reader = ChannelReader(analysis.coupling, analysis.index, lambda name: analysis.model.array(weights[name]))
-    size = layer.group.size
-    count = max(1, round(share * size))
-    choice = METHODS[method](reader.channels(layer.group), np.random.default_rng([seed, layer.group.units[0]]))
-    if choice.sample is not None:
+    def of_layer(self, layer: Layer, method: str, share: float, seed: int) -> GroupPlan:
+        """Choose a share of the channels of one layer, all else whole."""
+        number = self.analysis.coupling.groups.index(layer.group)
+        return self._planned(number, method, share, self._choice(number, method, seed))
+
+    def of_all(self, method: str, share: float, seed: int) -> Plan:
+        """Choose that share of every layer, in the order of layers."""
+        scorer = Scorer(self.analysis, Options(method=method, seed=seed, layer_order=self.order))
+        planned: dict[str, GroupPlan] = {}
+        for number in self.numbers[::-1] if self.order == "backward" else self.numbers:
+            as_they_are = self.order == "together"
+            choice = self._choice(number, method, seed) if as_they_are else scorer.choice(number, planned=planned)
+            found = self._planned(number, method, share, choice)
+            planned[found.name] = found
+        return Plan("", tuple(planned.values()))
+
+    def _choice(self, number: int, method: str, seed: int) -> Choice:
+        """What a method says of a group by the weights as they are; a sample's probabilities are found once."""
+        if (method, number, seed) not in self._known:
+            first = self._known.get((method, number, 0))
+            if first is None or first.guarantee is None or first.guarantee.probabilities.ndim > 1:
+                made = Scorer(self.analysis, Options(method=method, seed=seed)).choice(number)
+            else:
+                made = sampled(first.guarantee.probabilities, None, np.random.default_rng([seed, number]))
+            self._known[method, number, seed] = made
+        return self._known[method, number, seed]
+
+    def _planned(self, number: int, method: str, share: float, choice: Choice) -> GroupPlan:
+        group = self.analysis.coupling.groups[number]
+        count = max(1, round(share * group.size))
+        if choice.sample is None:
+            factors = (group.size / count,) * count if method == "random" else ()
+            return GroupPlan(group.name, group.size, tuple(np.sort(choice.order[:count]).tolist()), factors)
         sample = choice.sample(count)
-        return Selection(sample.kept, sample.factors)
-    kept = np.sort(choice.order[:count])
-    return Selection(kept, np.full(count, size / count) if method == "random" else None)
+        kept, factors, negative = (tuple(part.tolist()) for part in (sample.kept, sample.factors, sample.negative))
+        return GroupPlan(group.name, group.size, kept, factors, (), sample.draws, negative)
 
 
-def scaled(layer: Layer, chosen: Selection, variant: str) -> Array:
-    """Return the old weights (coordinates, outputs) times the published factors or one, zero for what is gone."""
-    factors = np.zeros(layer.group.size, dtype=np.float32)
-    factors[chosen.kept] = 1.0 if variant == "plain" or chosen.factors is None else chosen.factors
-    return np.asarray(layer.matrix * factors[layer.place][:, None])
+def without_factors(planned: GroupPlan) -> GroupPlan:
+    """The same channels, weights as they are."""
+    return GroupPlan(planned.name, planned.channels, planned.kept)
 
 
-def solved(layer: Layer, moments: Moments, chosen: Selection, variant: str) -> tuple[Array, Array]:
+def scaled(layer: Layer, planned: GroupPlan) -> Array:
+    """Return the old weights (coordinates, outputs) times their factors, zero for what is gone."""
+    factors = np.zeros((2, layer.group.size), dtype=np.float32)
+    factors[:, list(planned.kept)] = planned.by_sign
+    positive, negative = factors[:, layer.place, None]
+    return np.asarray(layer.matrix * np.where(layer.matrix < 0, negative, positive))
+
+
+def solved(layer: Layer, moments: Moments, planned: GroupPlan, variant: str) -> tuple[Array, Array]:
     """Return weights (coordinates, outputs), zero where a channel has gone, and bias, by one of the variants."""
     if variant != "refit":
-        return scaled(layer, chosen, variant), layer.bias
+        return scaled(layer, planned if variant == "published" else without_factors(planned)), layer.bias
     matrix = np.zeros_like(layer.matrix)
-    inside = np.isin(layer.place, chosen.kept)
+    inside = np.isin(layer.place, planned.kept)
     own = moments.centred[np.ix_(inside, inside)].astype(np.float64)
     own[np.diag_indices_from(own)] += RIDGE * np.diag(moments.centred).mean()
     target = moments.centred[inside] @ layer.matrix
@@ -228,13 +274,13 @@ def show(title: str, args: argparse.Namespace, rows: Iterator[tuple[str, str]]) 
 # ---- one layer, and the whole ----------------------------------------------------------------------------------------
 
 
-def per_layer(analysis: Analysis, layer: Layer, moments: Moments, rows: Array, args: argparse.Namespace) -> None:
+def per_layer(selections: Selections, layer: Layer, moments: Moments, rows: Array, args: argparse.Namespace) -> None:
     """Print how far what the reader computes is from the original."""
     reference = rows @ layer.matrix + layer.bias
     norm = float(np.linalg.norm(reference))
 
     def measure(method: str, share: float, seed: int, variant: str) -> float:
-        matrix, bias = solved(layer, moments, selection(analysis, layer, method, share, seed), variant)
+        matrix, bias = solved(layer, moments, selections.of_layer(layer, method, share, seed), variant)
         used = matrix.any(axis=1)
         found = rows[:, used] @ matrix[used] + bias
         return float(np.linalg.norm(found - reference)) / norm
@@ -247,45 +293,64 @@ class Whole:
     """A network to be thinned in all of its layers: what is known of it, calibration images, and a test set."""
 
     analysis: Analysis
-    layers: Sequence[Layer]
     images: Array
     test: tuple[Array, Array]
+    alone: Sequence[tuple[Layer, Moments]] = ()
+    known: dict[tuple[bool, tuple[GroupPlan, ...]], float] = field(default_factory=dict)
 
-    def thinned(self, chosen: Sequence[Selection], variant: str) -> onnx.ModelProto:
-        """Return the network with these channels, by one of the variants."""
-        groups = tuple(
-            GroupPlan(layer.group.name, layer.group.size, tuple(map(int, each.kept)))
-            for layer, each in zip(self.layers, chosen, strict=True)
-        )
-        model, plan = self.analysis.model.copy(), Plan("", groups)
-        if variant == "refit":
-            options = {"calib": self.images, "samples": IMAGES, "refit": "on"}
-            return onnxprune.prune(model.materialise(), replay=plan, **options).model
-        stored = {tensor.name: tensor for tensor in model.proto.graph.initializer}
-        for layer, each in zip(self.layers, chosen, strict=True):
-            value = layer.stored(scaled(layer, each, variant)).astype(np.float32)
-            stored[layer.node.input[1]].CopyFrom(numpy_helper.from_array(value, layer.node.input[1]))
-        apply(model, Index(model.proto), self.analysis.shapes, self.analysis.coupling, plan)
+    @cached_property
+    def options(self) -> Options:
+        """What is asked of the library."""
+        return Options(calib=self.images, samples=len(self.images), refit="on")
+
+    @cached_property
+    def refiner(self) -> Refiner:
+        """The network with calibration data."""
+        found = open_refiner(self.analysis, self.options)
+        assert found is not None, "data is given"
+        return found
+
+    def thinned(self, plan: Plan, *, refit: bool) -> onnx.ModelProto:
+        """Return the network with these channels, readers solved anew or with the plan's factors."""
+        decision, model = Decision(self.analysis, plan), self.analysis.model.copy()
+        if refit and self.alone:
+            stored, planned = {t.name: t for t in model.proto.graph.initializer}, {p.name: p for p in plan.groups}
+            for layer, moments in self.alone:
+                matrix, bias = solved(layer, moments, planned[layer.group.name], "refit")
+                for name, value in zip(layer.node.input[1:3], (layer.stored(matrix), bias), strict=True):
+                    stored[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+        elif refit:
+            kept = {item.name: np.array(item.kept) for item in plan.groups if len(item.kept) < item.channels}
+            decision = Decision(self.analysis, plan, solved=self.refiner.reconstruct(kept, {}))
+        decision.renewed(model, self.options)
+        ready = analyse(model, self.options)
+        apply(model, ready.index, ready.shapes, ready.coupling, plan)
         return model.materialise()
 
+    def top1(self, plan: Plan, variant: str) -> float:
+        """Return what is classified right, by one of the variants."""
+        groups = plan.groups if variant == "published" else tuple(map(without_factors, plan.groups))
+        key = variant == "refit", groups
+        if key not in self.known:
+            self.known[key] = top1(self.thinned(Plan("", groups), refit=key[0]), *self.test)
+        return self.known[key]
 
-def whole(network: Whole, args: argparse.Namespace) -> None:
+
+def whole(network: Whole, selections: Selections, args: argparse.Namespace) -> None:
     """Print top-1 with every layer thinned."""
-    layers, test = network.layers, network.test
 
     def measure(method: str, share: float, seed: int, variant: str) -> float:
-        chosen = [selection(network.analysis, layer, method, share, seed) for layer in layers]
-        return top1(network.thinned(chosen, variant), *test)
+        return network.top1(selections.of_all(method, share, seed), variant)
 
-    title = f"whole network, {len(layers)} layers thinned: top-1 of {len(test[1])} test images"
+    title = f"whole network, {len(selections.numbers)} layers thinned: top-1 of {len(network.test[1])} test images"
     show(title, args, table(args, measure, ".1f"))
 
 
-def calibration(network: Network, data: Path) -> Array:
+def calibration(network: Network, args: argparse.Namespace) -> Array:
     """Return training images, normalised."""
     file, name = CALIBRATION[network.images]
-    with np.load(data / file) as stored:
-        return network.normalised(stored[name][:IMAGES])
+    with np.load(args.data / file) as stored:
+        return network.normalised(stored[name][: args.images])
 
 
 def study(name: str, args: argparse.Namespace) -> None:
@@ -296,15 +361,18 @@ def study(name: str, args: argparse.Namespace) -> None:
     test = network.test_set(args.data, args.limit)
     print(f"\n### {name}: top-1 {top1(proto, *test):.1f} % of {len(test[1])} test images before pruning")
     layers = [Layer(analysis, group, read) for group, read in single_readers(analysis)]
-    images = calibration(network, args.data)
+    images = calibration(network, args)
     chosen = sorted({0, len(layers) // 2, len(layers) - 1}) if len(layers) > 4 else range(len(layers))
     few: list[Layer] = [] if args.whole else [layers[number] for number in chosen]
+    selections = Selections(analysis, layers, args.layer_order)
     if few:
         moments = [moments_of(rows) for rows in rows_of(analysis, few, images, ROWS)]
-        test_rows = rows_of(analysis, few, test[0][:IMAGES], ROWS // 3)
+        test_rows = rows_of(analysis, few, test[0], ROWS // 3)
         for layer, own, rows in zip(few, moments, test_rows, strict=True):
-            per_layer(analysis, layer, own, rows, args)
-    whole(Whole(analysis, layers, images, test), args)
+            per_layer(selections, layer, own, rows, args)
+    every = rows_of(analysis, layers, images, ROWS) if args.alone else []
+    alone = [(layer, moments_of(rows)) for layer, rows in zip(layers, every, strict=False)]
+    whole(Whole(analysis, images, test, alone), selections, args)
     print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
 
 
@@ -322,6 +390,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="where chance plays (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=1000, metavar="N", help="test images (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=int, default=1024, metavar="N", help="calibration images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--layer-order", choices=LAYER_ORDERS, default="together", help="of whole networks (default: %(default)s)"
+    )
+    parser.add_argument("--alone", action="store_true", help="refit layers of the whole by the original's moments")
     parser.add_argument("--whole", action="store_true", help="whole networks only")
     parser.add_argument("--quick", action="store_true", help="3 seeds, 3 shares, 500 images")
     args = parser.parse_args(argv)

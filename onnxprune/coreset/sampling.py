@@ -218,15 +218,15 @@ def draws_for(probabilities: NDArray[np.float64], distinct: int) -> int:
 
     Parameters
     ----------
-    probabilities : ndarray of float64 (n,)
-        Non-negative, summing to 1.
+    probabilities : ndarray of float64 (n,) or (k, n)
+        Non-negative, summing to 1; of several distributions, each is drawn from as often.
     distinct : int
         Number of distinct points to aim at, from 1 to the number of drawable ones.
 
     Returns
     -------
     int
-        Number m of draws, at least 1; the smaller of two that are equally close.
+        Number m of draws, from each distribution, at least 1; the smaller of two that are equally close.
 
     Raises
     ------
@@ -238,10 +238,10 @@ def draws_for(probabilities: NDArray[np.float64], distinct: int) -> int:
     >>> draws_for(np.full(100, 0.01), 50)
     69
     """
-    distribution = _distribution(probabilities)
-    reachable = _check_reachable(distribution, distinct)
+    distributions = np.stack([_distribution(each) for each in np.atleast_2d(probabilities)])
+    reachable = _check_reachable(distributions.max(axis=0), distinct)
     target = min(float(distinct), reachable - 0.5)
-    log_misses = _log_misses(distribution)
+    log_misses = _log_misses(distributions).sum(axis=0)
     high = 1
     while _expected(log_misses, high) < target:
         high *= 2

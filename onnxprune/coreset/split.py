@@ -5,9 +5,8 @@
 
 For φ ≥ 0 each half is a sum of terms of one sign, kept to ε but with probability δ; together they err by 2ε at most,
 but with probability 2δ (`bounds.Sums` with signs "split" takes both into account). A point that is kept has two factors
-then, one for either sign. A channel of a network has one for all that reads it, so that `methods.mussay` samples by
-|w|, unbiased likewise; this form is for sums of one's own. Several readings of a point by one sum (`sensitivity`) may
-differ in sign, and have no split.
+then, one for either sign, of which one may be zero. Where a sum reads a point several times (`sensitivity`), each of
+the weights is in the half of its own sign. `methods.signs` thins networks so.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from onnxprune.coreset.norms import Reals
 from onnxprune.coreset.sampling import draw, importance_factors
 from onnxprune.coreset.sensitivity import probabilities, sensitivities
 
-__all__ = ["SplitSample", "split_sample"]
+__all__ = ["SplitSample", "halves", "split_factors", "split_sample"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class SplitSample:
 
     Attributes
     ----------
-    weights : ndarray of float64 (n, k)
+    weights : ndarray of float64 (n, k) or (n, k, s)
         w̃; of the sign of w, or zero.
     factors : ndarray of float64 (2, n)
         count / (m pr) of the positive and of the negative weights.
@@ -43,6 +42,45 @@ class SplitSample:
     factors: NDArray[np.float64]
     totals: tuple[float, float]
     draws: int
+
+
+def halves(weights: Reals) -> tuple[Reals, Reals]:
+    """Give w⁺ and w⁻, both of them non-negative.
+
+    Examples
+    --------
+    >>> [half.tolist() for half in halves(np.array([2.0, -1.0]))]
+    [[2.0, 0.0], [0.0, 1.0]]
+    """
+    return np.maximum(weights, 0.0), np.maximum(-weights, 0.0)
+
+
+def split_factors(probabilities: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw from pr⁺ and from pr⁻ as often, and give the factors count / (m pr).
+
+    Parameters
+    ----------
+    probabilities : ndarray of float64 (2, n)
+        Each sums to 1, or is zero: nothing is drawn from it then.
+    draws : int
+        m, of each sign.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float64 (2, n)
+        Zero for what was not drawn.
+
+    Examples
+    --------
+    >>> split_factors(np.array([[1.0, 0.0], [0.0, 0.0]]), 5, np.random.default_rng(0)).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    factors = np.zeros(probabilities.shape)
+    for number, pr in enumerate(probabilities):
+        if pr.any():
+            factors[number] = importance_factors(draw(pr, draws, rng), pr, draws)
+    return factors
 
 
 def split_sample(
@@ -60,8 +98,8 @@ def split_sample(
     ----------
     points : ndarray of float32 or float64 (n, d)
         The points p, with the bias as a coordinate of its own.
-    weights : ndarray of float32 or float64 (n, k)
-        w_i(p) of the k sums.
+    weights : ndarray of float32 or float64 (n, k) or (n, k, s)
+        w_i(p) of the k sums, as in `sensitivities`.
     activation : str or Activation
         φ, or its name in `ACTIVATIONS`.
     draws : int
@@ -77,7 +115,7 @@ def split_sample(
     Raises
     ------
     ValueError
-        If `weights` is no matrix of one row per point, or `draws` or `beta` is not positive.
+        If the shapes do not match, or `draws` or `beta` is not positive.
 
     References
     ----------
@@ -90,16 +128,10 @@ def split_sample(
     >>> split_sample(points, weights, "Relu", draws=5, rng=np.random.default_rng(0)).weights.tolist()
     [[2.0], [-1.0], [0.0]]
     """
-    if weights.ndim != 2:
-        raise ValueError(f"weights have shape {weights.shape}: give one row per point and one column per sum")
-    signed = weights.astype(np.float64)
-    halves = np.maximum(signed, 0.0), np.maximum(-signed, 0.0)
-    factors, totals = np.zeros((2, len(points))), []
-    for number, half in enumerate(halves):
-        sensitivity = sensitivities(points, half, activation, beta=beta)
-        totals.append(float(sensitivity.sum()))
-        if sensitivity.any():
-            pr = probabilities(sensitivity)
-            factors[number] = importance_factors(draw(pr, draws, rng), pr, draws)
-    found = halves[0] * factors[0][:, None] - halves[1] * factors[1][:, None]
-    return SplitSample(found + 0.0, factors, (totals[0], totals[1]), draws)
+    parts = halves(weights.astype(np.float64))
+    both = [sensitivities(points, part, activation, beta=beta) for part in parts]
+    pr = np.stack([probabilities(each) if each.any() else each for each in both])
+    factors = split_factors(pr, draws, rng)
+    positive, negative = factors.reshape(2, -1, *[1] * (weights.ndim - 1))
+    totals = float(both[0].sum()), float(both[1].sum())
+    return SplitSample(parts[0] * positive - parts[1] * negative + 0.0, factors, totals, draws)

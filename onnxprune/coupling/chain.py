@@ -1,7 +1,7 @@
 """How far thinning can move the output of a plain chain of layers, by propagation through their Lipschitz constants.
 
 With n bounding ‖h‖₂ before a layer in the thinned network, E how far it is from the original there, W the layer, W̃ the
-layer as it reads what stays (columns of removed channels zero, kept ones times their factor):
+layer as it reads what stays (columns of removed channels zero, kept ones times their factors):
 
     layer        E ← ‖W‖ E + ‖W − W̃‖ n,   n ← ‖W̃‖ n + ‖b‖ √positions
     activation   E ← L E,                  n ← L n + |φ(0)| √size
@@ -23,6 +23,7 @@ from onnx import NodeProto
 from onnxprune.coreset.activations import activation_named
 from onnxprune.coupling.channels import activation_parameters
 from onnxprune.coupling.groups import Coupling
+from onnxprune.coupling.scales import multiplied
 from onnxprune.graph.index import Index, attributes, node_site
 from onnxprune.ops.pointwise import ACTIVATIONS
 from onnxprune.shapes.infer import Shapes
@@ -119,14 +120,14 @@ class _Chain:
             matrix, spread = weight if "transB" in found and found["transB"].i else weight.T, 1.0
         if matrix.ndim != 2:
             return f"{node_site(node)} multiplies by several matrices"
-        scale = np.ones(matrix.shape[1])
+        thinned = matrix
         if (units := self.units.get((number, 0))) is not None:
-            scale = np.repeat(self.scales[units], matrix.shape[1] // units.size)
+            thinned = multiplied(matrix, (1,), np.repeat(self.scales[:, units], matrix.shape[1] // units.size, axis=1))
         offset = self._offset(node)
         full = spread * _norm(matrix)
-        changed = bool((scale != 1.0).any())
-        thin = spread * _norm(matrix * scale) if changed else full
-        gap = spread * _norm(matrix * (1.0 - scale)) if changed else 0.0
+        changed = bool((thinned != matrix).any())
+        thin = spread * _norm(thinned) if changed else full
+        gap = spread * _norm(matrix - thinned) if changed else 0.0
         state.error = full * state.error + gap * state.thin
         state.thin, state.full = thin * state.thin + offset, full * state.full + offset
         return ""
@@ -158,8 +159,8 @@ def propagate(
     ----------
     index, shapes, coupling
         The network, at the sizes that the bound is for.
-    scales : ndarray (units,)
-        What every unit's readers are multiplied by, zero for removed ones.
+    scales : ndarray (2, units)
+        What every unit's readers are multiplied by where they are positive and where negative, zero for removed ones.
     read : callable
         Value of a stored tensor by name.
     norm : float

@@ -3,6 +3,7 @@
 The scale and shift of a BatchNormalization that follows a writer are folded into its rows: w·γ/σ, (b − μ)·γ/σ + β.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from onnx import NodeProto
 from onnxprune.coreset.norms import Reals
 from onnxprune.coupling.dequantise import Dequantiser
 from onnxprune.coupling.groups import Coupling, Group
+from onnxprune.coupling.scales import multiplied
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index, attributes, node_site
 from onnxprune.graph.tensors import is_external
@@ -94,8 +96,19 @@ class ChannelReader:
             if block.use is not None:
                 self.by_use[block.use].append(block)
 
-    def channels(self, group: Group) -> Channels:
+    def channels(self, group: Group, scales: Floats | None = None) -> Channels:
         """Collect everything that writes and reads the channels of a group.
+
+        Parameters
+        ----------
+        group : Group
+        scales : ndarray (2, units), optional
+            What has become of other groups: factors of the positive and the negative weights that read each unit, zero
+            where it is gone. Rows have lost its columns then, and readers their outputs.
+
+        Returns
+        -------
+        Channels
 
         Raises
         ------
@@ -114,11 +127,12 @@ class ChannelReader:
                 continue
             seen.add(key)
             read = self._checked(block)
+            numbers = partial(self._numbers, block, read, scales)
             if block.role is Role.READS:
-                outgoing.append(partial(self._reads, group, block, read))
+                outgoing.append(partial(self._reads, group, block, numbers))
             elif block.role is Role.WRITES:
                 tail = self._tail(block)
-                incoming.append(partial(self._writes, group, block, read, tail.scale))
+                incoming.append(partial(self._writes, group, block, numbers, tail.scale))
                 if tail.shift is not None and tail.shift.size == block.size:
                     biases.append(tail.shift[self._positions(group, block)].sum(axis=1))
                 if not activation:
@@ -152,14 +166,26 @@ class ChannelReader:
         order = chosen[np.argsort(self.place[units[chosen]], kind="stable")]
         return order.reshape(group.size, -1)
 
-    def _numbers(self, block: Block, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def _numbers(self, block: Block, read: Callable[[], NDArray[Any]], scales: Floats | None) -> NDArray[Any]:
         """What a weight stands for, as its layer sees it; of integers that share bytes the last axis is longer."""
         assert block.use is not None
         array = self.quantised.numbers(block.use, read())
-        return array.reshape(block.use.view) if array.size == np.prod(block.use.view) else array
+        array = array.reshape(block.use.view) if array.size == np.prod(block.use.view) else array
+        return array if scales is None else self._thinned(array, block.use, scales)
 
-    def _writes(self, group: Group, block: Block, read: Callable[[], NDArray[Any]], scale: Floats | None) -> Reals:
-        array = self._numbers(block, read)
+    def _thinned(self, array: NDArray[Any], use: Use, scales: Floats) -> NDArray[Any]:
+        """A weight without what has become zero in it, times the factors of what it reads."""
+        for block in self.by_use[use]:
+            units = self.coupling.unit_of[block.start : block.start + block.size]
+            own = scales[:, units]
+            if block.role is not Role.READS:
+                own = np.broadcast_to(own.any(axis=0), own.shape).astype(np.float64)
+            if (own != 1.0).any() and block.size == math.prod(array.shape[axis] for axis in block.axes):
+                array = multiplied(array, block.axes, own)
+        return array
+
+    def _writes(self, group: Group, block: Block, numbers: Callable[[], NDArray[Any]], scale: Floats | None) -> Reals:
+        array = numbers()
         rest = [axis for axis in range(array.ndim) if axis not in block.axes]
         positions = self._positions(group, block)
         rows = _taken(array.transpose([*block.axes, *rest]), (block.size, -1), positions)
@@ -167,8 +193,8 @@ class ChannelReader:
             rows = np.multiply(rows, scale[positions][..., None], dtype=rows.dtype, casting="same_kind")
         return rows.reshape(group.size, -1)
 
-    def _reads(self, group: Group, block: Block, read: Callable[[], NDArray[Any]]) -> Reals:
-        array = self._numbers(block, read)
+    def _reads(self, group: Group, block: Block, numbers: Callable[[], NDArray[Any]]) -> Reals:
+        array = numbers()
         assert block.use is not None
         written = [a for other in self.by_use[block.use] if other.role is Role.WRITES for a in other.axes]
         outputs = [axis for axis in written if axis not in block.axes]

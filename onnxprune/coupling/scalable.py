@@ -1,18 +1,19 @@
 """Which groups' readers can take a factor: those whose every read multiplies by a stored weight.
 
 A sampled coreset multiplies what reads a channel by a factor, which is written into the readers' weights. A sum over
-channels or a product of two activations has no weight to write it into.
+channels or a product of two activations has no weight to write it into. A factor that depends on a weight's sign is
+written where the weight lies: nothing else may read it there.
 """
 
 import numpy as np
 from onnx import TensorProto
 
-from onnxprune.coupling.groups import Coupling
+from onnxprune.coupling.groups import Coupling, Group
 from onnxprune.graph.index import Index
 from onnxprune.ops.labels import Array
 from onnxprune.ops.trace import Block, Read, Role
 
-__all__ = ["scalable_groups"]
+__all__ = ["scalable_groups", "signed_groups"]
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
@@ -47,6 +48,38 @@ def scalable_groups(coupling: Coupling, index: Index) -> frozenset[str]:
         ):
             stuck[units] = True
     return frozenset(group.name for group in coupling.groups if not stuck[group.units].any())
+
+
+def signed_groups(coupling: Coupling, index: Index) -> frozenset[str]:
+    """Find those among them whose factors may depend on the sign of the weight.
+
+    Parameters
+    ----------
+    coupling, index
+        The network.
+
+    Returns
+    -------
+    frozenset of str
+        Names of groups whose readers' weights are each read once, by the node that multiplies by them.
+    """
+    reading = {read.node for read in coupling.trace.reads}
+    once = {
+        name
+        for name in index.weights
+        if [edge.node in reading for edge in index.consumers.get(name, ())] == [True]
+        and not index.captured.get(name)
+        and name not in index.outputs
+    }
+    return frozenset(
+        name for name in scalable_groups(coupling, index) if _reading(coupling, coupling.group_of[name]) <= once
+    )
+
+
+def _reading(coupling: Coupling, group: Group) -> set[str]:
+    """Names of the weights that read a group."""
+    blocks = (coupling.trace.blocks[number] for number in group.blocks)
+    return {block.use.tensor for block in blocks if block.use is not None and block.role is Role.READS}
 
 
 def _units(coupling: Coupling, block: Block) -> Array:

@@ -5,7 +5,8 @@
 - for certain: |f_i − f̃_i| ≤ Σ_removed |w_i(p)| φ̄(p) + Σ_kept |a(p) − 1| |w_i(p)| φ̄(p), φ̄(p) = max |φ| on
   [−β‖p‖, β‖p‖]; any choice of channels, any φ, every x of the ball;
 - with probability 1 − δ over the draws, where the factors a are those of m independent ones: the additive ε of
-  `coreset.bounds`, for the x that one has in mind, and for all x of the ball at once; for all m together.
+  `coreset.bounds`, for the x that one has in mind, and for all x of the ball at once; for all m together. Where
+  positive and negative weights are sampled apart and φ can be negative, a draw of each is looked at as one of both.
 
 - where s(p) bounds the share of p in F(x) = Σ_p ω(p) φ(pᵀx), with probability 1 − δ for one x: F̃(x) is (1 ± ε) F(x).
   A draw is F(x) on average and t F(x) at most, t = max s(p) / pr(p) with s(p) ≤ 1, so that by Bernstein
@@ -25,6 +26,7 @@ from onnxprune.coreset.activations import LINEAR, Activation, activation_named
 from onnxprune.coreset.bounds import Sums, draws_needed, guaranteed_error
 from onnxprune.coreset.norms import Reals
 from onnxprune.coreset.sensitivity import masses, sensitivities
+from onnxprune.coreset.split import halves
 from onnxprune.methods.interface import Channels, Guarantee, Sample
 from onnxprune.methods.mussay import lengths
 
@@ -52,6 +54,8 @@ class Promise:
         For all x of the ball at once; None where φ has no Lipschitz constant.
     vacuous : bool
         Whether `epsilon` is no smaller than what leaving all channels out could do.
+    signs : str
+        Which bound it is: "mixed", "one" or "split" as in `coreset.bounds.Sums`; where readers differ, the loosest.
     """
 
     draws: int
@@ -59,6 +63,7 @@ class Promise:
     epsilon: float
     epsilon_ball: float | None
     vacuous: bool
+    signs: str
 
 
 @dataclass(frozen=True)
@@ -148,13 +153,12 @@ def certify(channels: Channels, sample: Sample, guarantee: Guarantee | None = No
     """
     activation = activation_named(channels.activation, channels.parameters)
     rows, beta = lengths(channels)[:, None], channels.beta
-    change = np.ones(channels.count)
-    change[sample.kept] = sample.factors - 1.0 if sample.factors.size else 0.0
-    changes = np.column_stack([change, np.ones(channels.count)])
+    changes = _changes(sample, channels.count)
     worst = Certificate(channels.activation, activation.guaranteed, beta, 0.0, 0.0)
     sums = []
     for reader in channels.outgoing:
-        errors, wholes = masses(rows, reader, activation, changes, beta=beta)
+        parts = zip(_parts(reader, len(changes)), changes, strict=True)
+        errors, wholes = np.sum([masses(rows, part, activation, both, beta=beta) for part, both in parts], axis=0)
         error, whole = float(errors.max(initial=0.0)), float(wholes.max(initial=0.0))
         worst = replace(worst, error=max(worst.error, error), whole=max(worst.whole, whole))
         if guarantee is not None and sample.draws and whole > 0.0:
@@ -167,26 +171,45 @@ def certify(channels: Channels, sample: Sample, guarantee: Guarantee | None = No
     return replace(worst, promise=_promise(known, sample.draws, worst.whole))
 
 
+def _parts(reader: Reals, number: int) -> tuple[Reals, ...]:
+    """Return a reader's weights, or positive and negative ones apart."""
+    return (reader,) if number == 1 else halves(reader)
+
+
+def _changes(sample: Sample, count: int) -> NDArray[np.float64]:
+    """Return |a(p) − 1|, and 1 beside it, for all weights or for positive and negative ones apart; (1 or 2, n, 2)."""
+    factors = [sample.factors, sample.negative] if sample.negative.size else [sample.factors]
+    changes = np.ones((len(factors), count, 2))
+    for change, own in zip(changes, factors, strict=True):
+        change[sample.kept, 0] = own - 1.0 if own.size else 0.0
+    return changes
+
+
 def _sums(channels: Channels, reader: Reals, activation: Activation, guarantee: Guarantee, mass: float) -> Sums | None:
     """What the bound of one reader depends on: pr need not be its own s / t, so t is max s(p) / pr(p).
 
     None where something that counts can never be drawn.
     """
-    rows, beta, pr = lengths(channels)[:, None], channels.beta, guarantee.probabilities
-    total = _largest(sensitivities(rows, reader, activation, beta=beta), pr)
-    if not np.isfinite(total):
+    rows, beta, pr = lengths(channels)[:, None], channels.beta, np.atleast_2d(guarantee.probabilities)
+    parts = _parts(reader, len(pr))
+    totals = [
+        _largest(sensitivities(rows, part, activation, beta=beta), own) for part, own in zip(parts, pr, strict=True)
+    ]
+    if not np.isfinite(totals).all():
         return None
-    slopes = sensitivities(rows, reader, LINEAR)
-    rough = activation.lipschitz * beta * (float(slopes.sum()) + _largest(slopes, pr)) / total
+    apart = activation.guaranteed and len(parts) > 1
+    one = activation.guaranteed and len(parts) == 1 and float(reader.min()) >= 0.0
+    total = max(totals) if apart else sum(totals)
+    drawn = [_largest(sensitivities(rows, part, LINEAR), own) for part, own in zip(parts, pr, strict=True)]
+    slopes = float(sensitivities(rows, reader, LINEAR).sum()) + sum(drawn)
     width = sum(matrix.shape[1] for matrix in channels.incoming)
-    one = activation.guaranteed and float(reader.min()) >= 0.0
     return Sums(
         total=total,
         mass=mass,
         outputs=reader.shape[1],
-        signs="one" if one else "mixed",
+        signs="split" if apart else "one" if one else "mixed",
         dimension=max(width * reader.shape[2], 1),
-        roughness=rough,
+        roughness=activation.lipschitz * beta * slopes / total,
     )
 
 
@@ -220,4 +243,5 @@ def _promise(sums: list[Sums], draws: int, whole: float) -> Promise:
     epsilon = max(guaranteed_error(item, draws=draws, delta=delta) for item in one)
     smooth = all(np.isfinite(item.roughness) for item in sums)
     everywhere = max(guaranteed_error(item, draws=draws, delta=delta) for item in ball) if smooth else None
-    return Promise(draws, DELTA, epsilon, everywhere, epsilon >= whole)
+    signs = next(kind for kind in ("mixed", "split", "one") if any(item.signs == kind for item in sums))
+    return Promise(draws, DELTA, epsilon, everywhere, epsilon >= whole, signs)

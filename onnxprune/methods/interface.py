@@ -5,7 +5,7 @@ writes it is a row of `incoming`, everything that reads it is a slice of `outgoi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -84,11 +84,15 @@ class Sample:
         What each one's outgoing weights are multiplied by, positive.
     draws : int
         Number of independent draws behind it, where that was fixed before the first; else 0, and no theorem holds.
+    negative : ndarray (m,)
+        What the negative ones of these weights are multiplied by, where they are sampled apart: `factors` is for the
+        positive ones then, and of a channel's two factors one may be zero. Empty where all have the same.
     """
 
     kept: NDArray[np.int64]
     factors: NDArray[np.float64]
     draws: int = 0
+    negative: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,9 @@ class Guarantee:
 
     Attributes
     ----------
-    probabilities : ndarray (n,)
-        What every draw takes a channel with; the factor of one is its count / (draws · probability).
+    probabilities : ndarray (n,) or (2, n)
+        What every draw takes a channel with; the factor of one is its count / (draws · probability). Of positive and
+        of negative weights, where they are sampled apart; zero where there are none.
     shares : ndarray (n,) or None
         Where sums are kept up to a factor 1 ± ε: the share of Σ_p ω(p) |pᵀx| that a channel can have, for any x.
     obstacle : str

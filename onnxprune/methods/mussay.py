@@ -16,15 +16,13 @@ Three forms, the same scores:
 - `coreset-distinct`: draws until the wanted number is reached, as the authors' program does: the number is exact, the
   weights are slightly biased by the stopping time, and the samples of one call are nested.
 
-The theorem samples positive and negative weights apart (error 2ε): `coreset.split` does so for weights of one's own. A
-channel of a plan has one factor for all that reads it, so that here one sample by |w| keeps the signs; it is unbiased
-too, and `coreset.bounds` has its constants.
+The theorem samples positive and negative weights apart (error 2ε): `methods.signs` does. The authors' program, and all
+three forms here, sample by |w| and keep the signs; that is unbiased too, and `coreset.bounds` has its constants.
 
 *Layer order.* The conference paper goes from the last layer to the first, the journal version from the first to the
 last: a layer's rows p have then lost the columns of channels that went before it, or its readers the outputs that went
-behind. Here every group is scored by the weights as they are, so that groups can be compared before it is known how
-many of each stay. On a trained LeNet-300-100 either order keeps 88 % or more of the same channels where three in ten
-stay, 70 % or more where one in ten does.
+behind. Without a wish (`--layer-order`) every group is scored by the weights as they are; on a trained LeNet-300-100
+either order keeps 88 % or more of the same channels where three in ten stay, 70 % or more where one in ten does.
 
 Where a group has rows (equally many channels of each must stay), both sample each row by itself until its number of
 distinct channels is reached. Where no fewer are wanted than have pr > 0, nothing is estimated: all those are kept
@@ -50,18 +48,21 @@ __all__ = ["RECIPES", "coreset", "coreset_distinct", "coreset_sampled", "importa
 Sampler = Callable[[NDArray[np.float64], int, np.random.Generator], Sample]
 
 
-def importance(channels: Channels) -> NDArray[np.float64]:
+def importance(channels: Channels, part: Callable[[Reals], Reals] | None = None) -> NDArray[np.float64]:
     """Give the probability pr of each channel of one group.
 
     Parameters
     ----------
     channels : Channels
         One group of n channels.
+    part : callable, optional
+        What of a reader's weights to look at; all of them by default.
 
     Returns
     -------
     ndarray of float64 (n,)
-        Sums to 1; zero for a channel that no reader uses, or that is zero by itself (its row and φ(0) are).
+        Sums to 1; zero for a channel that no reader uses, or that is zero by itself (its row and φ(0) are). Where all
+        channels are so they are all alike, but zero if only a part of the weights is looked at.
 
     References
     ----------
@@ -77,9 +78,11 @@ def importance(channels: Channels) -> NDArray[np.float64]:
     rows = lengths(channels)[:, None]
     readers = channels.outgoing or (np.ones((channels.count, 1, 1)),)
     activation = activation_named(channels.activation, channels.parameters)
-    per_reader = [sensitivities(rows, tame(reader), activation, beta=channels.beta) for reader in readers]
+    looked_at = (tame(reader) if part is None else part(tame(reader)) for reader in readers)
+    per_reader = [sensitivities(rows, weights, activation, beta=channels.beta) for weights in looked_at]
     shares = [probabilities(sensitivity) for sensitivity in per_reader if sensitivity.any()]
-    return np.mean(shares, axis=0) if shares else probabilities(np.zeros(channels.count))
+    none = np.zeros(channels.count)
+    return np.mean(shares, axis=0) if shares else none if part is not None else probabilities(none)
 
 
 def lengths(channels: Channels) -> NDArray[np.float64]:

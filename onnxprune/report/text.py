@@ -134,9 +134,11 @@ def _because(entry: Facts) -> str:
         return "; ".join(filter(None, (entry["none"], shares, measured)))
     activation = entry["activation"] or "no activation"
     covered = activation if entry["covered"] else f"{activation}, not covered by the theorem"
+    promise = entry["promise"] or {}
+    apart = "positive and negative weights drawn apart" if promise.get("signs") == "split" else ""
     factor = _factor(entry.get("relative"))
     source = f"|x| {'from ' if entry['beta_from'] != 'assumed' else ''}{entry['beta_from']}"
-    return "; ".join(filter(None, (covered, source, factor, measured)))
+    return "; ".join(filter(None, (covered, source, apart, factor, measured)))
 
 
 def _factor(relative: Facts | None) -> str:

@@ -2,5 +2,6 @@
 
 from onnxprune.rewrite.apply import apply
 from onnxprune.rewrite.plan import GroupPlan, Plan
+from onnxprune.rewrite.signs import write_signed
 
-__all__ = ["GroupPlan", "Plan", "apply"]
+__all__ = ["GroupPlan", "Plan", "apply", "write_signed"]

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ class GroupPlan:
         What the method has to say about its choice, for the report.
     draws : int
         Independent draws, fixed in advance, that the factors come from; 0 where they do not.
+    negative : tuple of float
+        What the negative ones of these weights are multiplied by, where they are sampled apart: `factors` is for the
+        positive ones then, and of a channel's two factors one may be zero. Empty where all have the same.
     """
 
     name: str
@@ -42,14 +45,22 @@ class GroupPlan:
     factors: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     draws: int = 0
+    negative: tuple[float, ...] = ()
 
     @property
     def is_sound(self) -> bool:
         """Tell whether the numbers fit together: kept channels ascend within the group, factors are positive."""
         bounds = (-1, *self.kept, self.channels)
         ascending = all(first < second for first, second in pairwise(bounds))
-        positive = all(math.isfinite(factor) and factor > 0 for factor in self.factors)
-        return bool(self.kept) and ascending and positive and len(self.factors) in (0, len(self.kept))
+        pairs = list(zip_longest(self.factors, self.negative or self.factors, fillvalue=-1.0))
+        positive = all(any(pair) and all(0 <= factor < math.inf for factor in pair) for pair in pairs)
+        return bool(self.kept) and ascending and positive and len(pairs) in (0, len(self.kept))
+
+    @property
+    def by_sign(self) -> NDArray[np.float64]:
+        """Factors of the readers' positive and negative weights of what is kept; (2, kept)."""
+        factors = self.factors or (1.0,) * len(self.kept)
+        return np.array([factors, self.negative or factors])
 
 
 @dataclass(frozen=True)
@@ -153,22 +164,38 @@ class Plan:
         return np.concatenate(gone) if gone else np.empty(0, dtype=np.int64)
 
     def unit_factors(self, coupling: Coupling) -> NDArray[np.float64] | None:
-        """Factor of every unit's readers, None where nothing is multiplied."""
-        if not any(planned.factors for planned in self.groups):
+        """Factor of every unit's readers, None where nothing is multiplied.
+
+        Factors that depend on a weight's sign are none of them: they are written into the weights beforehand (`signs`).
+        """
+        scaled = [planned for planned in self.groups if planned.factors and not planned.negative]
+        if not scaled:
             return None
         factors = np.ones(int(coupling.unit_of.max(initial=-1)) + 1)
-        for planned in self.groups:
-            if planned.factors:
-                factors[coupling.group_of[planned.name].units[list(planned.kept)]] = planned.factors
+        for planned in scaled:
+            factors[coupling.group_of[planned.name].units[list(planned.kept)]] = planned.factors
         return factors
+
+    def scales(self, coupling: Coupling) -> NDArray[np.float64]:
+        """Factors of the positive and the negative weights that read each unit, zero where it goes; (2, units)."""
+        scales = np.ones((2, int(coupling.unit_of.max(initial=-1)) + 1))
+        for planned in self.groups:
+            units = coupling.group_of[planned.name].units
+            scales[:, units] = 0.0
+            scales[:, units[list(planned.kept)]] = planned.by_sign
+        return scales
 
 
 def _group(entry: Any) -> GroupPlan:
     kept = tuple(_checked(position, int) for position in _checked(entry["kept"], list))
-    factors = tuple(float(_checked(factor, (int, float))) for factor in _checked(entry["factors"], list))
+    factors, negative = (
+        tuple(float(_checked(factor, (int, float))) for factor in _checked(found, list))
+        for found in (entry["factors"], entry.get("negative", []))
+    )
     notes = tuple(_checked(note, str) for note in _checked(entry.get("notes", []), list))
     draws = _checked(entry.get("draws", 0), int)
-    return GroupPlan(_checked(entry["name"], str), _checked(entry["channels"], int), kept, factors, notes, draws)
+    name, channels = _checked(entry["name"], str), _checked(entry["channels"], int)
+    return GroupPlan(name, channels, kept, factors, notes, draws, negative)
 
 
 def _checked(value: Any, kind: type | tuple[type, ...]) -> Any:

@@ -24,6 +24,7 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.staged import open_session
 from onnxprune.ops.trace import Read
 from onnxprune.rewrite.plan import Plan
+from onnxprune.rewrite.signs import signed_weights
 from onnxprune.shapes.infer import Shapes
 from onnxprune.validate.statistics import laid_out
 
@@ -158,7 +159,7 @@ class _Builder:
         )
 
     def masked(self, read: Read, own: NDArray[np.bool_]) -> str:
-        """The input of a read, what has gone of the group being zero, what stays multiplied by its factor."""
+        """The input of a read, what has gone of the group being zero, what stays multiplied by its one factor."""
         name = self.index.nodes[read.node].input[read.input]
         kind, rank = self.shapes.types[name], len(self.shapes.shapes[name])
         units = self.coupling.unit_of[read.array]
@@ -170,11 +171,17 @@ class _Builder:
         return self.add("Mul", name, typed)
 
     def reader(
-        self, node: NodeProto, reads: Sequence[Read], own: NDArray[np.bool_], new: NewWeights | None = None
+        self,
+        node: NodeProto,
+        reads: Sequence[Read],
+        own: NDArray[np.bool_],
+        weights: Mapping[str, NDArray[Any]],
+        new: NewWeights | None = None,
     ) -> str:
-        """Put a reader in once more; returns the base of the names of its three numbers."""
+        """Put a reader in once more, given some weights by name; returns the base of the names of its three numbers."""
         again = NodeProto()
         again.CopyFrom(node)
+        again.input[:] = [self.constant(weights[name]) if name in weights else name for name in node.input]
         for read in reads:
             again.input[read.input] = self.masked(read, own)
         if new is not None:
@@ -252,18 +259,19 @@ def measure(
     """
     shapes = replace(shapes, types=dict(shapes.types))
     builder = _Builder(model, shapes, coupling, plan)
-    thinned = [item.name for item in plan.groups if len(item.kept) < item.channels or item.factors]
-    by_group = _reads(builder, coupling, thinned)
+    planned = {item.name: item for item in plan.groups if len(item.kept) < item.channels or item.factors}
+    by_group = _reads(builder, coupling, list(planned))
     nodes = builder.index.nodes
     for name, by_node in by_group.items():
         own = np.zeros(len(builder.kept), dtype=bool)
         own[coupling.group_of[name].units] = True
         chosen = sorted(by_node)[:READERS]
-        builder.readers[name] = [builder.reader(nodes[number], by_node[number], own) for number in chosen]
+        signed = signed_weights(model, builder.index, coupling, planned[name])
+        builder.readers[name] = [builder.reader(nodes[number], by_node[number], own, signed) for number in chosen]
         given = [(renewed or {}).get(nodes[number].output[0]) for number in chosen]
         if any(new is not None for new in given):
             builder.renewed[name] = [
-                builder.reader(nodes[number], by_node[number], own, new)
+                builder.reader(nodes[number], by_node[number], own, {}, new)
                 for number, new in zip(chosen, given, strict=True)
             ]
         writer = nodes[writers[name]] if name in writers else None
