@@ -208,8 +208,9 @@ def test_readers_solved_anew_have_no_bound_but_what_is_measured_before_and_after
     text = " ".join(shown.getvalue().split())
     assert "weights solved anew on data" in text and "%, solved anew" in text and "its readers missed" in text
     old = facts(proto, method="coreset", calib=data)[1]
-    rng = np.random.default_rng([0, 3])
-    feeds = [{"x0": rng.standard_normal((1, 20)).astype(np.float32)} for _ in range(entry["measured"]["inputs"])]
+    held_out = data[result.report["data"]["samples"] :]
+    assert len(held_out) == result.report["data"]["held_out"] == 32
+    feeds = [{"x0": held_out}]
     for name, model in (("before", old.model), ("after", result.model)):
         own = entry["measured"] if name == "before" else entry["measured"]["renewed"]
         gaps, norms, most = 0.0, 0.0, 0.0
