@@ -19,11 +19,12 @@ from onnxprune.calibrate.feeds import Feeds
 from onnxprune.coupling import Group
 from onnxprune.coupling.chain import propagate
 from onnxprune.coupling.intervals import Radii
-from onnxprune.coupling.paths import Way, way_of
+from onnxprune.coupling.paths import Way, reads_of, way_of
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.methods import Channels, Guarantee, Sample
 from onnxprune.methods.certificate import Certificate, certify
+from onnxprune.ops.trace import Read
 from onnxprune.options import Options
 from onnxprune.reconstruct.sequence import Reconstruction, Solved
 from onnxprune.rewrite import GroupPlan, Plan
@@ -93,7 +94,8 @@ def certificates(
     if not thinned:
         return {}
     written = written or Certified()
-    ways = {item.name: way_of(coupling, index, coupling.group_of[item.name]) for item in thinned}
+    reads = reads_of(coupling)
+    ways = {n: way_of(coupling, index, coupling.group_of[n], reads[n]) for n in (item.name for item in thinned)}
     probed, unmeasured = _probed(analysis, plan, options, ways, written if run else None)
     heavy = analysis.total("params") > _WEIGHTS and not options.certify
     reader = channel_reader(analysis)
@@ -102,7 +104,7 @@ def certificates(
     found: dict[str, Facts] = {}
     for item in thinned:
         name, group = item.name, coupling.group_of[item.name]
-        own, anew = probed.groups.get(name), _solved(analysis, group, written)
+        own, anew = probed.groups.get(name), _solved(analysis, group, reads[name], written)
         beta, source = _beta(radii.of(group), own)
         obstacle = ways[name].obstacle or ("the network is big: --certify reads its weights again" if heavy else "")
         entry: Facts = {"none": SOLVED if anew else obstacle}
@@ -116,15 +118,12 @@ def certificates(
     return found | {"": _whole(analysis, plan, options, probed) if written.solved is None else {"none": SOLVED}}
 
 
-def _solved(analysis: Analysis, group: Group, written: Certified) -> list[Solved]:
+def _solved(analysis: Analysis, group: Group, reads: Sequence[Read], written: Certified) -> list[Solved]:
     """Layers that write or read a group and have new weights."""
     if written.solved is None:
         return []
-    units = np.zeros(int(analysis.coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
-    units[group.units] = True
     blocks = [analysis.coupling.trace.blocks[number] for number in group.blocks]
-    nodes = {block.layer for block in blocks}
-    nodes |= {r.node for r in analysis.coupling.trace.reads if units[analysis.coupling.unit_of[r.array]].any()}
+    nodes = {block.layer for block in blocks} | {read.node for read in reads}
     names = sorted(analysis.index.nodes[number].output[0] for number in nodes)
     return [written.solved.solved[name] for name in names if name in written.solved.solved]
 

@@ -5,16 +5,18 @@ Bounds of what leaving channels out does hold where one layer y = W x + b writes
 layers with weights read them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import NodeProto
 
 from onnxprune.coupling.groups import Coupling, Group
 from onnxprune.graph.index import Edge, Index, attributes, node_site
 from onnxprune.ops.pointwise import ACTIVATIONS
-from onnxprune.ops.trace import Role
+from onnxprune.ops.trace import Read, Role
 
-__all__ = ["Way", "way_of"]
+__all__ = ["Way", "reads_of", "way_of"]
 
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 
@@ -41,7 +43,29 @@ class Way:
     obstacle: str = ""
 
 
-def way_of(coupling: Coupling, index: Index, group: Group) -> Way:
+def reads_of(coupling: Coupling) -> dict[str, list[Read]]:
+    """Sort what is read by the names of the groups whose channels are: what reads several is in several lists.
+
+    Parameters
+    ----------
+    coupling : Coupling
+
+    Returns
+    -------
+    dict of str to list of Read
+    """
+    owner = np.full(int(coupling.unit_of.max(initial=-1)) + 1, -1)
+    for number, group in enumerate(coupling.groups):
+        owner[group.units] = number
+    found: dict[str, list[Read]] = {group.name: [] for group in coupling.groups}
+    for read in coupling.trace.reads:
+        for number in np.unique(owner[coupling.unit_of[read.array]]):
+            if number >= 0:
+                found[coupling.groups[number].name].append(read)
+    return found
+
+
+def way_of(coupling: Coupling, index: Index, group: Group, reads: Sequence[Read]) -> Way:
     """Follow a group's channels from the layer that writes them to all that read them.
 
     Parameters
@@ -49,6 +73,8 @@ def way_of(coupling: Coupling, index: Index, group: Group) -> Way:
     coupling, index
         The network.
     group : Group
+    reads : sequence of Read
+        What reads it, from `reads_of`.
 
     Returns
     -------
@@ -60,19 +86,14 @@ def way_of(coupling: Coupling, index: Index, group: Group) -> Way:
     readers = {block.layer for block in used if block.role is Role.READS}
     if len(writers) != 1:
         return Way(-1, f"{len(writers)} layers write them" if writers else "no layer with weights writes them")
-    units = set(group.units.tolist())
-    reads = {
-        Edge(read.node, read.input)
-        for read in coupling.trace.reads
-        if not units.isdisjoint(coupling.unit_of[read.array].ravel().tolist())
-    }
-    for number in sorted({*writers, *readers, *(edge.node for edge in reads)}):
+    edges = {Edge(read.node, read.input) for read in reads}
+    for number in sorted({*writers, *readers, *(edge.node for edge in edges)}):
         if reason := _is_no_layer(index.nodes[number], index):
             return Way(writers[0], reason)
-    weightless = sorted({edge.node for edge in reads} - readers)
+    weightless = sorted({edge.node for edge in edges} - readers)
     if weightless:
         return Way(writers[0], f"{node_site(index.nodes[weightless[0]])} reads them without weights")
-    return Way(writers[0], _between(index, writers[0], reads))
+    return Way(writers[0], _between(index, writers[0], edges))
 
 
 def _is_no_layer(node: NodeProto, index: Index) -> str:

@@ -18,6 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from onnxprune.calibrate.feeds import Feeds, random_feeds, shape_attempts
 from onnxprune.coupling import Coupling
+from onnxprune.coupling.paths import reads_of
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index, attributes, graphs_of
 from onnxprune.graph.model import Model
@@ -296,19 +297,14 @@ _NUMBERS = ("gap", "norm", "most")
 
 def _reads(builder: _Builder, coupling: Coupling, thinned: Sequence[str]) -> dict[str, dict[int, list[Read]]]:
     """Reads of every thinned group by node, those of nodes that can be put in once more."""
-    number = np.full(int(coupling.unit_of.max(initial=-1)) + 1, -1)
-    for place, name in enumerate(thinned):
-        number[coupling.group_of[name].units] = place
     found: dict[str, dict[int, list[Read]]] = {}
-    for read in coupling.trace.reads:
-        node, shapes = builder.index.nodes[read.node], builder.shapes
-        floating = {shapes.types.get(node.output[0]), shapes.types.get(node.input[read.input])} <= _FLOATS
-        if not floating or any(graphs_of(node)):
-            continue
-        for place in np.unique(number[coupling.unit_of[read.array]]):
-            if place >= 0:
-                by_node = found.setdefault(thinned[place], defaultdict(list))
-                by_node[read.node].append(read)
+    reads = reads_of(coupling)
+    for name in thinned:
+        for read in reads[name]:
+            node, types = builder.index.nodes[read.node], builder.shapes.types
+            floating = {types.get(node.output[0]), types.get(node.input[read.input])} <= _FLOATS
+            if floating and not any(graphs_of(node)):
+                found.setdefault(name, defaultdict(list))[read.node].append(read)
     return found
 
 
