@@ -88,6 +88,7 @@ class Refiner:
         give_biases(model.proto, index, infer_shapes(index, model.skeleton(), self.options.input_shapes))
         own = analyse(Model(_plain(model)), self.options)
         readers = find_readers(own.index, own.shapes, own.coupling)
+        _forget_claims(own.model.proto)
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
     def evidence(self) -> Gathered:
@@ -300,6 +301,14 @@ def _plain(model: Model) -> ModelProto:
             if tensor.name in weights:
                 tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
     return model.materialise()
+
+
+def _forget_claims(proto: ModelProto) -> None:
+    """Leave out what a file says of shapes: onnxruntime takes wrong ones at their word, and fails later."""
+    del proto.graph.value_info[:]
+    for value in proto.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
 
 
 def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> None:

@@ -16,6 +16,10 @@ from net import Net
 from onnx import ModelProto, TensorProto, numpy_helper
 
 import onnxprune
+from onnxprune.analysis import analyse
+from onnxprune.graph import io
+from onnxprune.options import Options
+from onnxprune.refine import open_refiner
 
 FEW = ("--synthetic", "48")
 CHAINS = {"dense": dense, "convolutional": convolutional, "perceptron": perceptron}
@@ -203,3 +207,12 @@ def test_sizes_that_are_computed_before_a_layer_reach_what_comes_after_it() -> N
     smaller = net.add("Resize", second, "", "", sizes, mode="nearest")
     result = onnxprune.prune(net.done(net.conv(smaller, 5, 16)), ratio=0.4, synthetic=24)
     assert len(result.report["refit"]) == 2
+
+
+def test_shapes_that_a_file_claims_wrongly_are_not_learnt_with() -> None:
+    proto = convolutional()
+    for node in proto.graph.node[:-2]:
+        claim = onnx.helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [1, 16, 1, 1])
+        proto.graph.value_info.append(claim)
+    refiner = open_refiner(analyse(io.from_proto(proto)), Options(ratio=0.4, synthetic=24))
+    assert refiner is not None and all(evidence.layers for evidence in refiner.evidence().groups)
