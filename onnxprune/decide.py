@@ -11,6 +11,7 @@ from onnxprune.analysis import Analysis, analyse
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.certify import Certified
 from onnxprune.choose import Ranked, choose
+from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.methods import Select
 from onnxprune.options import Options
@@ -66,9 +67,10 @@ class Decision:
         Those held out; what little there was to learn from where none are, since a twin with new weights is not what
         the original was.
         """
-        if self.refiner is None or self.refiner.held_out or self.solved is None:
-            return () if self.refiner is None else self.refiner.held_out
-        return tuple(self.refiner.data.batches[:1])
+        if self.refiner is None:
+            return ()
+        spare = self.refiner.data.batches[:1] if self.solved is not None else ()
+        return self.refiner.held_out or tuple(spare)
 
     @property
     def written(self) -> Certified:
@@ -86,10 +88,8 @@ class Decision:
     def made(self, options: Options) -> Model:
         """Carry the plan out on a copy of the analysed network, in memory, to be run."""
         model = self.analysis.model.copy()
-        if self.solved is not None:
-            write_solved(model, self.analysis, self.solved)
-        own = analyse(model, options)
-        apply(model, own.index, own.shapes, own.coupling, self.plan)
+        ready = self.renewed(model, options)
+        apply(model, Index(model.proto), ready.shapes, ready.coupling, self.plan)
         return model
 
 

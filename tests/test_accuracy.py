@@ -261,6 +261,13 @@ def test_the_largest_ratio_that_keeps_to_it(points: float) -> None:
     assert 2 <= len(tried) <= 7 and nearest - taken["ratio"] <= max(0.02, 0.01)
 
 
+def test_weights_by_sign_are_tried_as_they_are_written() -> None:
+    result = onnxprune.prune(DENSE, max_drop=60, method="coreset-split", calib=SAMPLES, labels=LABELS)
+    assert any(group.negative for group in result.plan.groups)
+    taken = max((each for each in result.report["search"] if 100 * each["drop"] <= 60), key=lambda each: each["ratio"])
+    assert told(taken) == pytest.approx(told(result.report["validation"]["accuracy"]), abs=1e-12)
+
+
 def test_more_may_go_for_more_points() -> None:
     shares = [searched(points).report["achieved"]["params"] for points in (0, 5, 20)]
     assert shares[0] < shares[1] < shares[2]
