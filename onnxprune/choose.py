@@ -244,7 +244,8 @@ class _Takes:
     @classmethod
     def of(cls, analysis: Analysis) -> "_Takes":
         """Look at a network."""
-        return cls(*(found(analysis.coupling, analysis.index) for found in (scalable_groups, signed_groups)))
+        scaled = scalable_groups(analysis.coupling, analysis.index)
+        return cls(scaled, signed_groups(analysis.coupling, analysis.index, scaled))
 
     def planned(self, group: Group, sample: Sample, notes: tuple[str, ...]) -> GroupPlan:
         """What stays of a group, without factors where its readers do not take them."""

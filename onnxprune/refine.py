@@ -26,7 +26,7 @@ from onnxprune.prepare.precision import OTHER_FLOATS, flush, has_other_floats, w
 from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
-from onnxprune.shapes.infer import infer_shapes
+from onnxprune.shapes.infer import forget_claims, infer_shapes
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
 
 __all__ = ["Refiner", "open_refiner", "write_solved"]
@@ -88,7 +88,7 @@ class Refiner:
         give_biases(model.proto, index, infer_shapes(index, model.skeleton(), self.options.input_shapes))
         own = analyse(Model(_plain(model)), self.options)
         readers = find_readers(own.index, own.shapes, own.coupling)
-        _forget_claims(own.model.proto)
+        forget_claims(own.model.proto)
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
     def evidence(self) -> Gathered:
@@ -301,14 +301,6 @@ def _plain(model: Model) -> ModelProto:
             if tensor.name in weights:
                 tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
     return model.materialise()
-
-
-def _forget_claims(proto: ModelProto) -> None:
-    """Leave out what a file says of shapes: onnxruntime takes wrong ones at their word, and fails later."""
-    del proto.graph.value_info[:]
-    for value in proto.graph.output:
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
 
 
 def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> None:

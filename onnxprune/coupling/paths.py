@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from onnxprune.coupling.costs import group_of_label
 from onnxprune.coupling.groups import Coupling, Group
 from onnxprune.graph.index import Edge, Index, attributes, node_site
 from onnxprune.ops.pointwise import ACTIVATIONS
@@ -54,12 +55,10 @@ def reads_of(coupling: Coupling) -> dict[str, list[Read]]:
     -------
     dict of str to list of Read
     """
-    owner = np.full(int(coupling.unit_of.max(initial=-1)) + 1, -1)
-    for number, group in enumerate(coupling.groups):
-        owner[group.units] = number
+    group_of = group_of_label(coupling)
     found: dict[str, list[Read]] = {group.name: [] for group in coupling.groups}
     for read in coupling.trace.reads:
-        for number in np.unique(owner[coupling.unit_of[read.array]]):
+        for number in np.unique(group_of[read.array]):
             if number >= 0:
                 found[coupling.groups[number].name].append(read)
     return found

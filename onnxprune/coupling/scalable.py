@@ -50,13 +50,15 @@ def scalable_groups(coupling: Coupling, index: Index) -> frozenset[str]:
     return frozenset(group.name for group in coupling.groups if not stuck[group.units].any())
 
 
-def signed_groups(coupling: Coupling, index: Index) -> frozenset[str]:
-    """Find those among them whose factors may depend on the sign of the weight.
+def signed_groups(coupling: Coupling, index: Index, scalable: frozenset[str]) -> frozenset[str]:
+    """Find those whose factors may depend on the sign of the weight.
 
     Parameters
     ----------
     coupling, index
         The network.
+    scalable : frozenset of str
+        From `scalable_groups`.
 
     Returns
     -------
@@ -71,9 +73,7 @@ def signed_groups(coupling: Coupling, index: Index) -> frozenset[str]:
         and not index.captured.get(name)
         and name not in index.outputs
     }
-    return frozenset(
-        name for name in scalable_groups(coupling, index) if _reading(coupling, coupling.group_of[name]) <= once
-    )
+    return frozenset(name for name in scalable if _reading(coupling, coupling.group_of[name]) <= once)
 
 
 def _reading(coupling: Coupling, group: Group) -> set[str]:

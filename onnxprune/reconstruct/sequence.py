@@ -22,6 +22,7 @@ from onnx import ModelProto, numpy_helper
 
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
+from onnxprune.coupling.paths import reads_of
 from onnxprune.graph.index import Index
 from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
@@ -134,6 +135,7 @@ class _Sequence:
     ) -> None:
         self.work, self.selects, self.data, self.form = work, selects, data, form
         self.result = Reconstruction(dict(kept))
+        self.reads = reads_of(work.coupling)
         self.units = int(work.coupling.unit_of.max(initial=-1)) + 1
         self.rng = np.random.default_rng([data.seed, 6])
         self.gone = np.zeros(self.units, dtype=bool)
@@ -281,12 +283,9 @@ class _Sequence:
         here = {reader.node for reader in readers if reader.units.shape[1] <= WIDEST}
         found = []
         for name in readers_of(coupling, readers):
-            group = coupling.group_of[name]
-            own = np.zeros(self.units, dtype=bool)
-            own[group.units] = True
-            alone = all(r.node in here for r in coupling.trace.reads if own[coupling.unit_of[r.array]].any())
+            alone = all(read.node in here for read in self.reads[name])
             if alone and name in self.selects and name in self.result.kept:
-                found.append(group)
+                found.append(coupling.group_of[name])
         return found
 
     def _select(self, group: Group, readers: Sequence[Reader], moments: Mapping[str, Moments | WideMoments]) -> None:

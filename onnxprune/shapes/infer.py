@@ -18,7 +18,7 @@ from onnxprune.shapes.fold import Folder, Known, Size, Stored
 from onnxprune.shapes.found import COUNTS
 from onnxprune.shapes.inferred import Inferred, inferred
 
-__all__ = ["Shapes", "default_shape", "infer_shapes"]
+__all__ = ["Shapes", "default_shape", "forget_claims", "infer_shapes"]
 
 
 @dataclass
@@ -155,10 +155,15 @@ def _prepare(skeleton: ModelProto, inputs: dict[str, tuple[int, ...]]) -> None:
             kind.shape.Clear()
             for size in inputs[value.name]:
                 kind.shape.dim.add().dim_value = size
-    for value in graph.output:
+    forget_claims(skeleton)
+
+
+def forget_claims(proto: ModelProto) -> None:
+    """Leave out, in place, what a file says of shapes but of its inputs: onnxruntime takes wrong ones at their word."""
+    for value in proto.graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
-    del graph.value_info[:]
+    del proto.graph.value_info[:]
 
 
 def _infer(model: ModelProto) -> dict[str, Inferred]:
