@@ -49,6 +49,8 @@ Request = tuple[Mapping[str, NDArray[Any]], Sequence[str]]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+# What the names of operators that multiply integers have in them.
+_INTEGERS = (b"DynamicQuantize", b"Integer", b"QAttention", b"QGemm", b"QLinear")
 _QUIET = 4  # fatal messages only: what goes wrong arrives as an exception
 # Where in onnxruntime's own source something failed, with the signature of the function; and its error codes.
 _PLACE = re.compile(r"/\S+\.(?:cc|h):\d+ (?:[^\n]*?(?=\[ONNXRuntimeError\]))?")
@@ -177,7 +179,7 @@ class Effort:
 
 
 def _start(
-    model: str | bytes,
+    model: bytes,
     providers: Sequence[str],
     folder: Path | None = None,
     weights: Mapping[str, OrtValue] | None = None,
@@ -193,7 +195,12 @@ def _start(
         options.intra_op_num_threads = processors()
     options.enable_cpu_mem_arena = effort.fast
     level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if effort.fast else level.ORT_ENABLE_BASIC
+    # Processors with AVX2 and no more let sums of products of 8-bit integers overflow, by what lies beside what: never
+    # in both of two networks alike. From the extended level on they are told not to.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    integers = any(part in model for part in _INTEGERS)
+    plain = level.ORT_ENABLE_EXTENDED if integers else level.ORT_ENABLE_BASIC
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if effort.fast else plain
     options.add_session_config_entry("session.disable_prepacking", "0" if effort.fast else "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
@@ -246,14 +253,14 @@ class Session:
 
     Parameters
     ----------
-    model : Path or bytes
-        A file, or a serialised model.
+    model : bytes
+        Serialised.
     providers : sequence of str
         From `choose_providers`.
     folder : Path, optional
-        Where the external data of a serialised model lies.
+        Where its external data lies.
     weights : mapping of str to ndarray, optional
-        Initializers whose data the serialised model says is elsewhere.
+        Initializers whose data the model says is elsewhere.
     effort : Effort
         What is done ahead.
 
@@ -265,7 +272,7 @@ class Session:
 
     def __init__(
         self,
-        model: Path | bytes,
+        model: bytes,
         providers: Sequence[str],
         folder: Path | None = None,
         weights: Mapping[str, NDArray[Any]] | None = None,
@@ -274,9 +281,8 @@ class Session:
     ) -> None:
         # onnxruntime reads these where they are: they have to live as long as the session.
         self._weights = {n: OrtValue.ortvalue_from_numpy(array) for n, array in (weights or {}).items()}
-        source = str(model) if isinstance(model, Path) else model
         try:
-            self._session = _start(source, providers, folder, self._weights, effort=effort)
+            self._session = _start(model, providers, folder, self._weights, effort=effort)
         except _FAILURES as error:
             raise LoadError(f"onnxruntime cannot load the network: {_explained(error)}") from error
         self.provider: str = self._session.get_providers()[0]
