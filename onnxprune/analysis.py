@@ -138,7 +138,7 @@ def made_plain(model: Model, options: Options, like: Prepared | None = None) -> 
     def can_open(trial: Model) -> bool:
         return _runs(trial, options) if like is None else bool(like.hoisted)
 
-    return prepare(model, options.input_shapes, known=RULES.keys(), can_open=can_open)
+    return prepare(model, options.input_shapes, states=options.state, known=RULES.keys(), can_open=can_open)
 
 
 def _runs(model: Model, options: Options) -> bool:
@@ -192,9 +192,10 @@ def analyse(model: Model, options: Options | None = None) -> Analysis:
     options = options or Options()
     try:
         prepared = made_plain(model, options)
+        opened = replace(options.opened, states=prepared.states)
         index = Index(model.proto)
         shapes = infer_shapes(index, model.skeleton(), options.input_shapes)
-        trace = walk(index, shapes, _is_uniform(model, index), foreign_nodes(index), options.opened)
+        trace = walk(index, shapes, _is_uniform(model, index), foreign_nodes(index), opened)
         coupling = couple(trace, index)
     except _CONTRADICTIONS:
         # Rules trust that operators fit their inputs. Where they do not, onnxruntime says it best.

@@ -68,6 +68,7 @@ def prune(
     exclude: str | Sequence[str] = (),
     prune_normalized: bool = False,
     head_dim: bool = False,
+    state: str | Sequence[str] = (),
     round_to: int | str = "off",
     min_keep: float | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -98,8 +99,8 @@ def prune(
     max_drop : float, optional
         Points of top-1 accuracy that may be lost on samples of `calib` that are held out: the largest share that keeps
         to it is removed, no more than `ratio` where that is given.
-    method, rank, layer_order, measure, allocation, refit, include, exclude, prune_normalized, head_dim, round_to
-    min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
+    method, rank, layer_order, measure, allocation, refit, include, exclude, prune_normalized, head_dim, state
+    round_to, min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
         Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
@@ -151,6 +152,7 @@ def prune(
         exclude=names(exclude),
         prune_normalized=prune_normalized,
         head_dim=head_dim,
+        state=names(state),
         round_to=round_to,
         min_keep=min_keep,
         input_shapes=_shapes(input_shapes),
@@ -178,6 +180,7 @@ def inspect(
     exclude: str | Sequence[str] = (),
     prune_normalized: bool = False,
     head_dim: bool = False,
+    state: str | Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     min_keep: float = 1.0,
 ) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def inspect(
     Parameters
     ----------
     model : path, ModelProto or gs.Graph
-    include, exclude, prune_normalized, head_dim, input_shapes, min_keep
+    include, exclude, prune_normalized, head_dim, state, input_shapes, min_keep
         As the flags of `onnxprune inspect`.
 
     Returns
@@ -198,6 +201,7 @@ def inspect(
         exclude=names(exclude),
         prune_normalized=prune_normalized,
         head_dim=head_dim,
+        state=names(state),
         input_shapes=_shapes(input_shapes),
         min_keep=min_keep,
     )

@@ -85,6 +85,7 @@ def _inspect(argv: Sequence[str]) -> None:
         exclude=arguments.exclude,
         prune_normalized=arguments.prune_normalized,
         head_dim=arguments.head_dim,
+        state=arguments.state,
         input_shapes=input_shapes(arguments),
         min_keep=arguments.min_keep,
     )

@@ -65,6 +65,12 @@ def _add_common(parser: _Parser) -> None:
         "--head-dim", text="prune within attention heads, equally many positions of each, in place of whole heads"
     )
     parser.names(
+        "--state",
+        "IN:OUT",
+        "an input and the output that is handed back there: units that they are states of may go too; both keep their "
+        "shapes, slots of what went are not read and are handed out as zero",
+    )
+    parser.names(
         "--input-shape",
         "NAME:SIZES",
         "sizes of an input with symbolic dimensions, for MACs and validation: x:1,3,224,224",
@@ -249,6 +255,7 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         exclude=tuple(arguments.exclude),
         prune_normalized=arguments.prune_normalized,
         head_dim=arguments.head_dim,
+        state=tuple(arguments.state),
         round_to=parse_round_to(arguments.round_to),
         min_keep=arguments.min_keep,
         input_shapes=input_shapes(arguments),

@@ -54,6 +54,8 @@ class Options:
         Open the channels that LayerNormalization and its kin take statistics over.
     head_dim : bool
         Prune positions within attention heads, equally many of each, in place of whole heads.
+    state : tuple of str
+        "IN:OUT", an input and the output that is handed back there: units may go though they have slots in both.
     round_to : "off", "auto" or int
         Kept counts go up to a multiple of this; "auto" picks one for the element type.
     min_keep : float or None
@@ -97,6 +99,7 @@ class Options:
     exclude: tuple[str, ...] = ()
     prune_normalized: bool = False
     head_dim: bool = False
+    state: tuple[str, ...] = ()
     round_to: int | str = "off"
     min_keep: float | None = None
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -154,6 +157,9 @@ class Options:
         for name, shape in self.input_shapes.items():
             if not all(_is_whole(size) and 0 < size < _LARGEST_SIZE for size in shape):
                 raise UsageError(f"--input-shape {name}:{shape}: give sizes from 1 to {_LARGEST_SIZE - 1}")
+        for state in self.state:
+            if not isinstance(state, str):
+                raise UsageError(f"--state takes IN:OUT, names of an input and an output, not {state!r}")
         for pattern in (*self.include, *self.exclude):
             if not isinstance(pattern, str):
                 raise UsageError(f"--include and --exclude take names, not {pattern!r}")
@@ -228,6 +234,7 @@ class Options:
             "exclude": list(self.exclude),
             "prune_normalized": bool(self.prune_normalized),
             "head_dim": bool(self.head_dim),
+            "state": list(self.state),
             "round_to": self.round_to if isinstance(self.round_to, str) else int(self.round_to),
             "min_keep": None if self.min_keep is None else float(self.min_keep),
             "input_shapes": {name: [int(size) for size in shape] for name, shape in self.input_shapes.items()},

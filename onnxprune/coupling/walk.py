@@ -8,10 +8,10 @@ from onnx import NodeProto
 
 from onnxprune.graph.index import Index, node_site, outer_reads
 from onnxprune.ops import find_rule
-from onnxprune.ops.labels import Fixed, Labels, Purpose
+from onnxprune.ops.labels import Bundle, Door, Fixed, Labels, Purpose
 from onnxprune.ops.op import Op
 from onnxprune.ops.rule import Rule
-from onnxprune.ops.trace import Block, Opened, Spelling, Trace, Use
+from onnxprune.ops.trace import Block, Opened, Read, Spelling, Trace, Use
 from onnxprune.shapes.fold import Size
 from onnxprune.shapes.infer import Shapes
 
@@ -34,6 +34,7 @@ class _Walk:
         self.trace = Trace(opened)
         self.rules: dict[tuple[str, str], Rule | None] = {}
         self.spelled: set[tuple[int, int | str]] = set()
+        self.entering, self.leaving = _doors(index, opened)
 
     def run(self) -> Trace:
         for name in self.index.inputs:
@@ -45,6 +46,7 @@ class _Walk:
                 self._visit(number, node)
             elif node.output[0] not in self.index.weights:
                 self._fix(node.output, Purpose.POSITION, node_site(node))
+        self._tie_states()
         self._pin_outputs()
         self._pin_weights()
         self._tie_shared()
@@ -59,7 +61,11 @@ class _Walk:
     def _visit(self, number: int, node: NodeProto) -> None:
         rule = self._rule(node.domain, self.index.operators[number])
         reads, makes, labels = self.index.reads[number], self.index.makes[number], self.trace.labels
-        if number in self.index.nested:
+        if number in self.entering and makes[0] in self.shapes.shapes:
+            self._enter(number)
+        elif number in self.leaving and reads[0] in labels:
+            self._leave(number)
+        elif number in self.index.nested:
             self._opaque(number, Purpose.SUBGRAPH)
         elif number in self.barred:
             self._opaque(number, Purpose.CUSTOM)
@@ -77,6 +83,42 @@ class _Walk:
             left = [name for name in makes if name and name not in labels]
             if left:
                 self._fix(left, Purpose.POSITION, node_site(node))
+
+    def _enter(self, number: int) -> None:
+        """Label what comes in at a door."""
+        inner, outer = self.index.makes[number][0], self.index.reads[number][0]
+        shape = self.shapes.shapes[inner]
+        axes = [axis for axis, size in enumerate(shape) if size > 1 and self.shapes.is_static((inner, axis))]
+        bundles = tuple(Bundle((axis,), self.trace.fresh((shape[axis],), number)) for axis in axes)
+        self.trace.labels[inner] = Labels(shape, bundles, Fixed(Purpose.GRAPH_INPUT, outer))
+        self.trace.doors[outer] = Door(number, inward=True, bundles=bundles)
+
+    def _leave(self, number: int) -> None:
+        """Let a door read what goes out, as zero where it is removed."""
+        inner, outer = self.index.reads[number][0], self.index.makes[number][0]
+        alone = [bundle for bundle in self.trace.labels[inner].bundles if len(bundle.axes) == 1]
+        for bundle in self.trace.labels[inner].bundles:
+            if len(bundle.axes) == 1:
+                self.trace.reads.append(Read(number, 0, bundle.axes, bundle.array))
+            else:
+                self.trace.pin(bundle.array, Fixed(Purpose.GRAPH_OUTPUT, outer))
+        self._fix([outer], Purpose.GRAPH_OUTPUT, outer)
+        self.trace.doors[outer] = Door(number, inward=False, bundles=tuple(alone))
+
+    def _tie_states(self) -> None:
+        """Tie what goes out, slot by slot, to what comes in next; where one side is fixed, nothing goes."""
+        for names in self.trace.opened.states:
+            doors = [self.trace.doors.get(name, Door(-1, inward=False, bundles=())) for name in names]
+            source, target = ({bundle.axes: bundle.array for bundle in door.bundles} for door in doors)
+            for axes in source.keys() | target.keys():
+                first, second = source.get(axes), target.get(axes)
+                if first is not None and second is not None and first.shape == second.shape:
+                    self.trace.tie(first, second)
+                    continue
+                if first is not None:
+                    self.trace.pin(first, Fixed(Purpose.GRAPH_INPUT, names[0]))
+                if second is not None:
+                    self.trace.pin(second, Fixed(Purpose.GRAPH_OUTPUT, names[1]))
 
     def _rule(self, domain: str, operator: str) -> Rule | None:
         if (domain, operator) not in self.rules:
@@ -190,6 +232,14 @@ class _Walk:
             self._freeze_at_source(size, node_site(self.index.nodes[number]))
         if (number, place) not in self.spelled:
             self.trace.spellings.append(Spelling(number, place, lambda kept: value.value, entries=()))
+
+
+def _doors(index: Index, opened: Opened) -> tuple[set[int], set[int]]:
+    """Numbers of the nodes where states come in, and where they go out."""
+    sources, targets = {source for source, _ in opened.states}, {target for _, target in opened.states}
+    found = [k for k, operator in enumerate(index.operators) if operator == "Identity" and opened.states]
+    entering = {k for k in found if index.reads[k][0] in sources}
+    return entering, {k for k in found if index.makes[k][0] in targets} - entering
 
 
 def walk(

@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Bundle", "Fixed", "Labels", "Purpose", "Said"]
+__all__ = ["Array", "Bundle", "Door", "Fixed", "Labels", "Purpose", "Said"]
 
 Array = NDArray[np.int64]
 
@@ -47,7 +47,8 @@ class Purpose(StrEnum):
 
 _EXPLANATIONS = {
     Purpose.GRAPH_INPUT: "the sizes of the network's inputs are its users' business",
-    Purpose.GRAPH_OUTPUT: "and so are those of its outputs: classes, boxes, a vocabulary, states that are handed back",
+    Purpose.GRAPH_OUTPUT: "and so are those of its outputs: classes, boxes, a vocabulary; `--state` opens those that "
+    "are handed back as inputs, and keeps their shape",
     Purpose.POSITION: "rows, columns, tokens and tables of them are not channels: what is there is data, not width",
     Purpose.MIXED: "every result depends on every channel in a way that a zero does not leave alone: Softmax, a "
     "maximum, a product, LRN, sorting",
@@ -110,6 +111,15 @@ class Labels:
         """Return the same labels with bundle `old` exchanged for `new` (None: its axes become fixed)."""
         bundles = [new if bundle is old else bundle for bundle in self.bundles]
         return Labels(self.shape, tuple([bundle for bundle in bundles if bundle is not None]), self.fixed)
+
+
+@dataclass(frozen=True)
+class Door:
+    """Node `node` is where a state comes in or goes out; bundles of one axis each tell its slots within the network."""
+
+    node: int
+    inward: bool
+    bundles: tuple[Bundle, ...]
 
 
 @dataclass

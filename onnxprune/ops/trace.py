@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops.labels import Array, Bundle, Fixed, Labels, Purpose, Said
+from onnxprune.ops.labels import Array, Bundle, Door, Fixed, Labels, Purpose, Said
 
 __all__ = [
     "Balance",
@@ -163,10 +163,13 @@ class Opened:
         Channels that statistics are taken over: those of LayerNormalization and its kin.
     inside_heads : bool
         Positions within attention heads, equally many of each, in place of whole heads.
+    states : frozenset of (str, str)
+        Inputs of the network and the outputs that are handed back there, with a door each.
     """
 
     normalized: bool = False
     inside_heads: bool = False
+    states: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -293,6 +296,7 @@ class Trace:
     omissions: list[Omission] = field(default_factory=list)
     beside: dict[int, list[Block]] = field(default_factory=dict)
     gathers: dict[int, Taking] = field(default_factory=dict)
+    doors: dict[str, Door] = field(default_factory=dict)
     sections: list[Array] = field(default_factory=list)
     frozen: set[str] = field(default_factory=set)
     labels: dict[str, Labels] = field(default_factory=dict)

@@ -4,7 +4,7 @@ Each step leaves a network that computes the same, in which more can be said of 
 plain, nothing is touched.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxprune.graph.index import weights_of
@@ -14,6 +14,7 @@ from onnxprune.prepare.branches import take_branches
 from onnxprune.prepare.hoist import Hoisted, hoist, is_worth_hoisting
 from onnxprune.prepare.inline import inline_functions
 from onnxprune.prepare.ordered import reshape_ordered
+from onnxprune.prepare.states import open_states
 from onnxprune.prepare.weights import fold_weights
 
 __all__ = ["Prepared", "prepare"]
@@ -37,6 +38,8 @@ class Prepared:
         Stored tensors that were sparse.
     hoisted : Hoisted
         Branches that were laid open, and are put back at the end.
+    states : frozenset of (str, str)
+        Inputs and outputs, each a state's, that have got a door.
     dropped : int
         Parameters that are gone for it.
     """
@@ -47,17 +50,19 @@ class Prepared:
     respelled: bool = False
     sparse: frozenset[str] = frozenset()
     hoisted: Hoisted = field(default_factory=Hoisted)
+    states: frozenset[tuple[str, str]] = frozenset()
     dropped: int = 0
 
     def __bool__(self) -> bool:
         """Tell whether anything was changed."""
-        return bool(self.functions or self.branches or self.weights or self.respelled or self.hoisted)
+        return bool(self.functions or self.branches or self.weights or self.respelled or self.hoisted or self.states)
 
 
 def prepare(
     model: Model,
     given: dict[str, tuple[int, ...]] | None = None,
     *,
+    states: Sequence[str] = (),
     known: Collection[tuple[str, str]] = (),
     can_open: Callable[[Model], bool] = lambda model: False,
 ) -> Prepared:
@@ -68,6 +73,8 @@ def prepare(
     model : Model
     given : dict of str to tuple of int, optional
         Shapes for inputs with symbolic dimensions.
+    states : sequence of str
+        "IN:OUT", inputs and outputs that are states which are handed back.
     known : collection of (str, str)
         Domain and name of operators that need no writing out, though the network has functions of their names.
     can_open : callable
@@ -84,7 +91,8 @@ def prepare(
     hoisted = _laid_open(model, given, can_open)
     ordered = reshape_ordered(model, given)
     weights = fold_weights(model)
-    done = Prepared(functions, branches, weights, respelled or ordered > 0, sparse, hoisted)
+    opened = open_states(model, states)
+    done = Prepared(functions, branches, weights, respelled or ordered > 0, sparse, hoisted, opened)
     return replace(done, dropped=before - sum(weights_of(model.proto))) if done else done
 
 

@@ -284,7 +284,7 @@ def _learnt(facts: Facts) -> list[Text]:
     kind = "synthetic inputs" if data["origin"] == "synthetic" else "samples"
     if not data["samples"]:
         return [Text(" ".join([f"Nothing was learnt from the {kind}.", *(f"{n}." for n in data["notes"])]))]
-    done = f"; {len(solved)} readers were solved anew on them" if solved else ""
+    done = f"; {_many(len(solved), 'reader was', 'readers were')} solved anew on them" if solved else ""
     return [Text(" ".join([f"Learnt from {data['samples']:,} {kind}{done}.", *(f"{n}." for n in data["notes"])]))]
 
 

@@ -42,6 +42,7 @@ class _Editor:
         self._leave_out()
         self._become_gathers()
         self._keep_means()
+        self._keep_states()
         self._describe()
         drop_dead(self.model.proto, before)
         self._freeze_shapes()
@@ -294,6 +295,40 @@ class _Editor:
             place = self._place(number)
             scaled = helper.make_node("Mul", [node.output[0], factor], [name], name=node.output[0])
             self.graph.node.insert(place + 1, scaled)
+
+    def _keep_states(self) -> None:
+        """A state that comes in is read at the slots that are left; of one that goes out, the others are zero."""
+        for name, door in self.trace.doors.items():
+            steps = list[tuple[str, NDArray[Any], list[AttributeProto]]]()
+            for bundle in door.bundles:
+                kept, (axis,) = self.kept.of(bundle.array), bundle.axes
+                along = [helper.make_attribute("axis", axis)]
+                if kept.all():
+                    continue
+                if door.inward:
+                    steps.append(("Gather", np.flatnonzero(kept), along))
+                    continue
+                kind = helper.tensor_dtype_to_np_dtype(self.shapes.types[name])
+                rest = (1,) * (len(self.shapes.shapes[name]) - axis - 1)
+                steps.append(("Gather", np.where(kept, self.kept.ranks(bundle.array), 0), along))
+                steps.append(("Mul", kept.astype(kind).reshape(-1, *rest), []))
+            if steps:
+                self._exchange(door.node, steps)
+
+    def _exchange(self, number: int, steps: list[tuple[str, NDArray[Any], list[AttributeProto]]]) -> None:
+        """Put operators with a constant each in the place of a node, one after the other."""
+        node, place = self.index.nodes[number], self._place(number)
+        (last,), (result,) = node.input, node.output
+        nodes = list[NodeProto]()
+        for operator, value, given in steps:
+            made = free_name(result, self.names)
+            nodes.append(helper.make_node(operator, [last, self._add_constant(made, value)], [made], name=made))
+            nodes[-1].attribute.extend(given)
+            last = made
+        node.CopyFrom(nodes.pop())
+        node.output[0] = result
+        for other in reversed(nodes):
+            self.graph.node.insert(place, other)
 
     # ---- what the file says of its tensors --------------------------------------------------------------------------
 
