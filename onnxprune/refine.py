@@ -25,7 +25,8 @@ from onnxprune.options import Options
 from onnxprune.prepare.precision import OTHER_FLOATS, flush, has_other_floats, widen
 from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
 from onnxprune.reconstruct.readers import find_readers, give_biases
-from onnxprune.reconstruct.sequence import Reconstruction, Workpiece, reconstruct
+from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
+from onnxprune.reconstruct.views import Workpiece
 from onnxprune.shapes.infer import forget_claims, infer_shapes
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
 

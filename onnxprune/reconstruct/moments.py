@@ -101,6 +101,14 @@ class Moments:
         for total, part in zip(self.sums, (rows, targets), strict=True):
             total += part.sum(axis=1, keepdims=True, dtype=np.float64)
 
+    def move(self, rows: NDArray[Any], targets: NDArray[Any], moved: NDArray[Any]) -> None:
+        """Take for rows that were added, all of them there by now, targets that lie elsewhere by (g, R, k)."""
+        inner, outer = (start.astype(np.float32) for start in self.starts)
+        with blas_threads(self.gram.shape[1]):
+            self.cross += (rows - inner).transpose(0, 2, 1) @ moved
+        self.squares += (moved * (2 * (targets - outer) + moved)).sum(axis=1, dtype=np.float64)
+        self.sums[1] += moved.sum(axis=1, keepdims=True, dtype=np.float64)
+
     @property
     def usable(self) -> bool:
         """Tell whether there are rows, and numbers only in what came of them."""

@@ -4,7 +4,8 @@
 
 a is what r gets where all that lies before it is pruned and solved, y what it made in the original. Where r's result is
 added to another tensor, e is what that other tensor lacks by now (original minus pruned), so that a later layer makes
-up for errors of earlier ones; a BatchNormalization in between is looked through.
+up for errors of earlier ones; a BatchNormalization in between is looked through. Where a rectifier reads what comes of
+it, r is solved once more towards what is as good before that (`rectifier`).
 
 References
 ----------
@@ -21,39 +22,24 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from onnxprune.coreset.layer import Layer
-from onnxprune.coupling import Coupling, Group
+from onnxprune.coupling import Group
 from onnxprune.coupling.paths import reads_of
 from onnxprune.graph.index import Index
 from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
 from onnxprune.reconstruct.moments import Moments
-from onnxprune.reconstruct.partners import Partner, partner_of, scale_behind
+from onnxprune.reconstruct.partners import scale_behind
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
+from onnxprune.reconstruct.views import Places, Stage, Views, Workpiece
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
-from onnxprune.shapes.infer import Shapes
 from onnxprune.threads import blas_threads
 from onnxprune.validate.twin import Twin, build_twin
 
-__all__ = ["Reconstruction", "Solved", "Workpiece", "reconstruct"]
+__all__ = ["Reconstruction", "Solved", "reconstruct"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Workpiece:
-    """A network in float32, every product of which has a bias where it can, and what was found out about it."""
-
-    proto: ModelProto
-    index: Index
-    shapes: Shapes
-    coupling: Coupling
-    readers: Sequence[Reader]
-
-    def stored(self, name: str) -> NDArray[Any]:
-        """Value of an initializer."""
-        return numpy_helper.to_array(self.index.weights[name])
 
 
 @dataclass(frozen=True)
@@ -137,7 +123,6 @@ class _Sequence:
         self.result = Reconstruction(dict(kept))
         self.reads = reads_of(work.coupling)
         self.units = int(work.coupling.unit_of.max(initial=-1)) + 1
-        self.rng = np.random.default_rng([data.seed, 6])
         self.gone = np.zeros(self.units, dtype=bool)
         for name, chosen in kept.items():
             self._decide(work.coupling.group_of[name], chosen)
@@ -147,10 +132,11 @@ class _Sequence:
         }
         order = in_order(work.proto, self.readers.keys())
         self.twin, masked = _masked(work)
-        self.original = Stages(work.proto, order, order.after, data.batches, data.providers)
+        original = Stages(work.proto, order, order.after, data.batches, data.providers)
         again = in_order(masked, self.readers.keys())
         assert again.readers == order.readers, "masks change no stage"
         self.pruned = Stages(masked, again, again.before, data.batches, data.providers)
+        self.views = Views(work, form, data.seed, original, self.pruned)
         self.order: Order = order
 
     def _behind(self) -> set[int]:
@@ -173,54 +159,57 @@ class _Sequence:
 
     def run(self, advance: Callable[[], None]) -> Reconstruction:
         """Go through all stages."""
-        for names in self.order.readers:
-            readers = [self.readers[name] for name in names]
-            groups = self._to_select(readers)
-            moments, plain = self._measure(readers, choosing=bool(groups))
+        for number, names in enumerate(self.order.readers):
+            stage = self.views.stage(number, [self.readers[name] for name in names])
+            groups = self._to_select(stage.readers)
+            moments, plain = self._measure(stage, choosing=bool(groups))
             for group in groups:
-                self._select(group, readers, plain)
-            for name, reader in zip(names, readers, strict=True):
+                self._select(group, stage.readers, plain)
+            for reader in stage.readers:
                 if not moments[reader.result].usable:
                     _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
                     self._leave(reader)
                 else:
-                    self._solve(name, reader, moments[reader.result])
+                    self._solve(reader, moments[reader.result])
+            if stage.rectifiers:
+                self._rectify(stage, moments)
             advance()
         return self.result
 
     # ---- what readers get, and what they are to make of it ----------------------------------------------------------
 
-    def _measure(self, readers: Sequence[Reader], *, choosing: bool) -> tuple[Measured, Measured]:
-        """Run both networks up to here, and gather moments of this stage's readers: to solve with, and to choose by.
+    def _measure(self, stage: Stage, *, choosing: bool) -> tuple[Measured, Measured]:
+        """Gather moments of a stage's readers: to solve with, and to choose by.
 
         Channels are chosen by what they are worth to the reader's own result; what is lacking elsewhere is no matter.
         """
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self._labels]), self._labels, None))
-        partners = {r.result: self._partner(r) if self.form == "repair" else None for r in readers}
-        others = [partner.other for partner in partners.values() if partner is not None]
-        moments = {r.result: self._moments(r) for r in readers}
-        apart = {r.result for r in readers if choosing and partners[r.result] is not None}
-        plain = {r.result: self._moments(r) if r.result in apart else moments[r.result] for r in readers}
-        products = {r.result: self.work.index.nodes[r.node].output[0] for r in readers}
-        sources = [reader.source for reader in readers]
-        before = self.pruned.advance([*sources, *others])
-        after = self.original.advance([*products.values(), *sources, *others])
-        for now, wanted in zip(before, after, strict=True):
-            for reader in readers:
-                own, made = moments[reader.result], wanted[products[reader.result]]
-                # How many rows there are may depend on what is computed: then they are not the same ones.
-                if not made.size or now[reader.source].shape != wanted[reader.source].shape:
-                    continue
-                places = own.places(made.shape, self.rng)
-                source = (wanted if self.form == "layer" else now)[reader.source]
-                rows = reader.form.rows(source, made.shape, places)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    targets = self._targets(reader, rows, made, places)
-                    lacking = self._lacking(reader, partners[reader.result], (now, wanted, made), places)
-                own.add(rows, targets + lacking)
-                if reader.result in apart:
-                    plain[reader.result].add(rows, targets)
+        moments = {r.result: self._moments(r) for r in stage.readers}
+        apart = {r.result for r in stage.readers if choosing and stage.partners[r.result] is not None}
+        plain = {r.result: self._moments(r) if r.result in apart else moments[r.result] for r in stage.readers}
+        for found in self.views.rows(stage, stage.readers, _places(moments), stay=bool(stage.rectifiers)):
+            name = found.reader.result
+            moments[name].add(found.rows, found.targets + found.lacking)
+            if name in apart:
+                plain[name].add(found.rows, found.targets)
         return moments, plain
+
+    def _rectify(self, stage: Stage, moments: Measured) -> None:
+        """Solve readers with a rectifier behind them once more, towards what is as good before it."""
+        solved = {reader.result: self.result.solved.get(self.work.product(reader)) for reader in stage.readers}
+        again = [r for r in stage.readers if r.result in stage.rectifiers and solved[r.result] is not None]
+        for found in self.views.rows(stage, again, _places(moments), stay=False):
+            reader, targets = found.reader, found.targets + found.lacking
+            own, first = moments[reader.result], solved[reader.result]
+            if found.beside is None or first is None or isinstance(own, WideMoments):
+                continue
+            made = found.rows @ reader.form.matrix(first.weight)
+            if first.bias is not None:
+                made += first.bias.reshape(reader.form.groups, 1, -1)
+            moved = stage.rectifiers[reader.result].moved(found.targets, found.beside, made - targets)
+            own.move(found.rows, targets, moved)
+        for reader in again:
+            self._solve(reader, moments[reader.result])
 
     def _moments(self, reader: Reader) -> Moments | WideMoments:
         if reader.units.shape[1] > WIDEST:
@@ -230,50 +219,12 @@ class _Sequence:
     def _masked_weights(self, reader: Reader) -> NDArray[np.float64]:
         """A reader's old weights, zero where a column is gone."""
         stays = (reader.units < 0) | ~self.gone[reader.units]
-        return np.asarray(self._old(reader) * stays[:, :, None])
+        return np.asarray(self.work.old(reader) * stays[:, :, None])
 
     @property
     def _labels(self) -> NDArray[np.int64]:
         labels: NDArray[np.int64] = self.work.coupling.unit_of
         return labels
-
-    def _targets(
-        self, reader: Reader, rows: NDArray[Any], made: NDArray[Any], places: NDArray[np.int64] | None
-    ) -> NDArray[Any]:
-        """What a reader is to make of its rows: what the original made, or what the old weights make of them."""
-        if self.form == "seq":
-            made_of_them: NDArray[Any] = rows @ self._old(reader).astype(np.float32) + self._bias(reader)
-            return made_of_them
-        apart = self.work.index.nodes[reader.node].output[0] != reader.result
-        targets = reader.form.targets(made, places)
-        return targets + self._bias(reader) if apart else targets
-
-    def _lacking(
-        self,
-        reader: Reader,
-        partner: Partner | None,
-        values: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], NDArray[Any]],
-        places: NDArray[np.int64] | None,
-    ) -> NDArray[Any] | float:
-        """What the tensor that a result is added to lacks by now, before what lies between."""
-        now, wanted, made = values
-        if partner is None or partner.other not in now or partner.other not in wanted:
-            return 0.0
-        lacking = wanted[partner.other] - now[partner.other]
-        if lacking.shape != made.shape:
-            return 0.0
-        scale = partner.scale.reshape(reader.form.groups, 1, -1).astype(np.float32)
-        return reader.form.targets(lacking, places) / scale
-
-    def _partner(self, reader: Reader) -> Partner | None:
-        return partner_of(reader, self.work.index, self.work.stored)
-
-    def _bias(self, reader: Reader) -> NDArray[Any]:
-        """What a reader adds to its rows' products, (g, 1, k)."""
-        if not reader.bias:
-            return np.zeros((1, 1, 1), dtype=np.float32)
-        bias: NDArray[Any] = self.work.stored(reader.bias).reshape(reader.form.groups, 1, -1)
-        return bias
 
     # ---- what stays, and with which weights -------------------------------------------------------------------------
 
@@ -298,7 +249,7 @@ class _Sequence:
             if isinstance(own, WideMoments) or not own.usable:
                 continue
             scale = scale_behind(reader, self.work.index, self.work.stored)
-            made = own.layers(self._old(reader), members, others, scale)
+            made = own.layers(self.work.old(reader), members, others, scale)
             total = max(sum(layer.energy for layer in made), 1e-30)
             layers += [layer for layer in made if layer.members.size]
             worth += [1.0 / total for layer in made if layer.members.size]
@@ -306,23 +257,20 @@ class _Sequence:
             with blas_threads(max(len(layer.gram) for layer in layers)):
                 self._decide(group, self.selects[group.name](layers, worth, self.result.kept[group.name]))
 
-    def _old(self, reader: Reader) -> NDArray[np.float64]:
-        return reader.form.matrix(self.work.stored(reader.weight)).astype(np.float64)
-
-    def _solve(self, name: str, reader: Reader, moments: Moments | WideMoments) -> None:
+    def _solve(self, reader: Reader, moments: Moments | WideMoments) -> None:
         if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
             return
         with blas_threads(reader.units.shape[1]):
             found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
         weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
         bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
-        self.result.solved[name] = Solved(reader, weight, bias, found.missed, found.missed_before)
+        self.result.solved[self.work.product(reader)] = Solved(reader, weight, bias, found.missed, found.missed_before)
         self._write(reader.weight, weight)
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
 
     def _solved(self, reader: Reader, moments: Moments) -> Corrected:
-        none, old, plain = np.full(self.units, -1, dtype=np.int64), self._old(reader), self._masked_weights(reader)
+        none, old, plain = np.full(self.units, -1, dtype=np.int64), self.work.old(reader), self._masked_weights(reader)
         layers = moments.layers(old, none, self.gone)
         new = np.stack([layer.solve(none[:0]) for layer in layers])
         total = max(sum(layer.energy for layer in layers), 1e-30)
@@ -337,6 +285,10 @@ class _Sequence:
 
     def _write(self, name: str, value: NDArray[Any]) -> None:
         self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+
+
+def _places(moments: Measured) -> dict[str, Places]:
+    return {name: own.places for name, own in moments.items()}
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:

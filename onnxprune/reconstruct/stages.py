@@ -103,13 +103,15 @@ class Stages:
         self._shelf = _Shelf(sum(value.nbytes for batch in batches for value in batch.values()))
         self._place = 0
 
-    def advance(self, wanted: Sequence[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    def advance(self, wanted: Sequence[str], *, stay: bool = False) -> Iterator[Mapping[str, NDArray[Any]]]:
         """Run the next stage on every batch.
 
         Parameters
         ----------
         wanted : sequence of str
             Tensors to look at, made by now and not yet dropped before this stage.
+        stay : bool
+            Whether the same stage is run again next.
 
         Yields
         ------
@@ -122,7 +124,7 @@ class Stages:
             If onnxruntime cannot run it.
         """
         section = self._sections[self._place]
-        self._place += 1
+        self._place += not stay
         each = [{**self.shared, **values} for values in self._values]
         # What is not there, as an input that is a list, onnxruntime names.
         incoming = [_described(name, [values[name] for values in each]) for name in section.reads if name in each[0]]
@@ -137,6 +139,8 @@ class Stages:
             if missing := [name for name in outputs if name not in found]:
                 raise ModelError(f"the tensor {missing[0]!r} is a list, which cannot be kept between two stages")
             yield {**values, **found}
+            if stay:
+                continue
             for name in section.drops:
                 self._shelf.drop(values.pop(name, None))
             values.update({name: self._shelf.keep(found[name]) for name in section.hands_on})
