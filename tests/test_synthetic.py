@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from onnxprune.analysis import analyse
+from onnxprune.calibrate import surest
 from onnxprune.calibrate.calibration import Calibration, Network, Slots
 from onnxprune.calibrate.leaves import dead_leaves
-from onnxprune.calibrate.respond import find_scale
+from onnxprune.calibrate.respond import find_scale, shares
 from onnxprune.calibrate.scale import COLOURED, GREY, wished
 from onnxprune.calibrate.strokes import strokes
 from onnxprune.calibrate.synthetic import synthesise
@@ -201,3 +202,51 @@ def test_options_say_where_data_come_from() -> None:
     assert options.request()["calib"] == "list" and options.scale is not None
     with pytest.raises(UsageError, match="--samples"):
         Options(calib="x", samples=True)
+
+
+# --- those of them that a network is surest of
+
+
+def test_the_surest_of_every_class_come_first() -> None:
+    """Equal shares of the classes as far as there are pictures, then the surest of all."""
+    classes, sure = np.array([0, 0, 0, 0, 1, 1, 2, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.3, 0.2, 0.1, 0.5])
+    assert surest._chosen(classes, sure, 3, 6).tolist() == [0, 1, 2, 4, 5, 6]
+    assert surest._chosen(classes, sure, 3, 3).tolist() == [0, 4, 6]
+    assert surest._chosen(classes, sure, 1000, 2).tolist() == [0, 4]
+    assert surest._chosen(classes, sure, 3, 8).tolist() == list(range(8))
+
+
+def classifier(answer: str = "Gemm") -> ModelProto:
+    net = Net()
+    x = net.input("n", 3, 32, 32)
+    pooled = net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", net.conv(x, 8, 3, kernel=(3, 3)))))
+    return net.done(net.gemm(pooled, 4, 8) if answer == "Gemm" else net.conv(x, 2, 3))
+
+
+def test_a_network_is_surer_of_what_is_taken_and_answers_with_more_classes() -> None:
+    made = network(classifier())
+    session = open_session(made.model.copy(), made.providers)
+
+    def answers(calibration: Calibration) -> NDArray[np.float64]:
+        return shares(np.asarray(session.run({"x0": rows(calibration)})[made.index.outputs[0]], np.float64))
+
+    taken = synthesise(made, count=64, scale=wished(span="0,1"))
+    assert "surest of" in taken.notes[0] and "256" in taken.notes[0]
+    plain = dead_leaves(256, (3, 32, 32), np.random.default_rng([0, 3, 0]))
+    everything = {
+        picture.tobytes() for picture in (np.rint(plain).astype(np.uint8) / np.float32(255)).astype(np.float32)
+    }
+    found = answers(taken)
+    assert rows(taken).shape == (64, 3, 32, 32) and len({row.tobytes() for row in rows(taken)} & everything) == 64
+    every = shares(np.asarray(session.run({"x0": plain / 255})[made.index.outputs[0]], np.float64))
+    assert found.max(axis=1).mean() > every.max(axis=1).mean()
+    assert np.bincount(found.argmax(axis=1), minlength=4).max() <= np.bincount(every.argmax(axis=1), minlength=4).max()
+
+
+def test_nothing_is_left_out_where_there_are_no_classes() -> None:
+    calibration = synthesise(network(classifier("Conv")), count=8, scale=wished(span="0,1"))
+    assert "surest" not in calibration.notes[0] and calibration.count == 8
+    figures = Net()
+    x = figures.input("n", 1, 28, 28)
+    proto = figures.done(figures.gemm(figures.add("Flatten", x), 10, 784))
+    assert "surest" not in synthesise(network(proto), count=8, scale=wished(span="0,1")).notes[0]

@@ -20,7 +20,7 @@ from onnxprune.calibrate.scale import COLOURED, GREY, Scale
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
 
-__all__ = ["find_scale", "scaled"]
+__all__ = ["answers_of", "find_scale", "others", "scaled", "shares"]
 
 # Layers that are looked at, and positions of each in a batch.
 _LAYERS, _POSITIONS = 6, 4096
@@ -41,6 +41,11 @@ def scaled(pictures: NDArray[np.float32], slot: Slot, scale: Scale) -> NDArray[n
     if channel_axis(slot) == -1:
         values = np.moveaxis(values, 1, -1)
     return np.ascontiguousarray(values.reshape(-1, *slot.one[1:]), dtype=slot.dtype)
+
+
+def answers_of(network: Network) -> list[str]:
+    """Return the first output that is a list of numbers per sample, as scores of classes are; none where none is."""
+    return [name for name in network.index.outputs if len(network.shapes.shapes.get(name, ())) == 2][:1]
 
 
 def find_scale(network: Network, slot: Slot, pictures: NDArray[np.float32]) -> tuple[Scale, str]:
@@ -122,7 +127,7 @@ def _judged(
     if not norms:
         inner = [name for name in layers if name not in network.index.outputs and name in network.shapes.shapes]
         taps = [inner[number * len(inner) // min(_LAYERS, len(inner))] for number in range(min(_LAYERS, len(inner)))]
-    answers = [name for name in network.index.outputs if len(network.shapes.shapes.get(name, ())) == 2][:1]
+    answers = answers_of(network)
     model = network.model.copy()
     known = {value.name for value in model.proto.graph.output}
     for name in dict.fromkeys(taps):
@@ -134,7 +139,7 @@ def _judged(
         runs = []
         values = scaled(pictures, slot, scale)
         for first in range(0, len(values) - slots.batch + 1 if slots.fixed else len(values), slots.batch):
-            feeds = _others(network, slots, slot) | {slot.name: values[first : first + slots.batch]}
+            feeds = others(network, slots, slot) | {slot.name: values[first : first + slots.batch]}
             found = session.run(feeds, list(dict.fromkeys([*taps, *answers])))
             runs.append({**found, **{name: _columns(found[name]) for name in taps}})
         if norms:
@@ -148,7 +153,8 @@ def _keeps_statistics(network: Network, node: NodeProto) -> bool:
     return node.op_type == "BatchNormalization" and all(name in network.index.weights for name in node.input[3:5])
 
 
-def _others(network: Network, slots: Slots, slot: Slot) -> Feeds:
+def others(network: Network, slots: Slots, slot: Slot) -> Feeds:
+    """Random values for the inputs beside one."""
     if len(slots.inputs) == 1:
         return {}
     one = {other.name: other.one for other in slots.inputs}
@@ -187,18 +193,18 @@ def _unlikely(runs: list[Feeds], taps: list[str], answers: list[str]) -> float:
         imbalance.append(float(np.minimum(shift, _FAR).mean()))
     value = _IMBALANCE * float(np.mean(imbalance[1:] or imbalance))
     for name in answers:
-        shares = _shares(_together(runs, name))
-        most = max(math.log(min(shares.shape)), 1e-9)
-        together, alone = _entropy(shares.mean(axis=0)) / most, _entropy(shares).mean() / most
+        found = shares(_together(runs, name))
+        most = max(math.log(min(found.shape)), 1e-9)
+        together, alone = _entropy(found.mean(axis=0)) / most, _entropy(found).mean() / most
         value += (alone < _OVERSURE) - together - _INFORMATION * (together - alone)
     return float(value) if math.isfinite(value) else math.inf
 
 
-def _entropy(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(-(shares * np.log(shares + 1e-12)).sum(axis=-1))
+def _entropy(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(-(found * np.log(found + 1e-12)).sum(axis=-1))
 
 
-def _shares(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+def shares(answers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities of classes; answers that are some already stay as they are."""
     if answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3):
         return answers

@@ -16,6 +16,7 @@ from onnxprune.calibrate.ranges import Range, range_of
 from onnxprune.calibrate.respond import find_scale, scaled
 from onnxprune.calibrate.scale import Scale
 from onnxprune.calibrate.strokes import strokes
+from onnxprune.calibrate.surest import pool_of, surest
 from onnxprune.calibrate.tokens import Tokens, companion, draw_tokens, written
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
@@ -155,7 +156,9 @@ def _pictures(
     draw = strokes if figures else dead_leaves
     kind = "drawn strokes" if figures else "dead leaves, pictures of occluding shapes"
     # Whole numbers of a byte, as pictures are; they are kept so, and scaled when they are asked for.
-    pictures = np.rint(draw(wish.count, sizes, rng)).astype(np.uint8)
+    # Of strokes a network is sure anyway: the surest are less varied, and worse to learn from.
+    count = wish.count if figures or slot.dtype == np.uint8 else pool_of(network, wish.count, sizes)
+    pictures = np.rint(draw(count, sizes, rng)).astype(np.uint8)
     if slot.dtype == np.uint8:
         bytes_ = np.ascontiguousarray(np.moveaxis(pictures, 1, -1) if channel_axis(slot) == -1 else pictures)
         return _Made(lambda number: bytes_[number : number + 1], f"input '{slot.name}': {kind}, as bytes")
@@ -163,9 +166,12 @@ def _pictures(
     if scale is None:
         few = int(np.clip(_PIXELS // (sizes[1] * sizes[2]), 16, _TRIED))
         scale, note = find_scale(network, slot, pictures[:few].astype(np.float32))
-    chosen = scale
+    best = surest(network, slot, pictures, scale, wish.count) if len(pictures) > wish.count else None
+    if best is not None:
+        kind += f", of {len(pictures):,} those that the network is surest of, class by class"
+    chosen, fed = pictures[: wish.count] if best is None else pictures[best], scale
     return _Made(
-        lambda number: scaled(pictures[number : number + 1].astype(np.float32), slot, chosen),
+        lambda number: scaled(chosen[number : number + 1].astype(np.float32), slot, fed),
         f"input '{slot.name}': {kind}; {note}",
     )
 

@@ -126,7 +126,11 @@ class _State:
 
 
 def open_session(
-    model: Model, providers: Sequence[str], weights: Mapping[str, NDArray[Any]] | None = None
+    model: Model,
+    providers: Sequence[str],
+    weights: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    fast: bool = False,
 ) -> Session | StagedSession:
     """Make a session of a model; one that is too big for that runs in sections.
 
@@ -137,10 +141,12 @@ def open_session(
         From `choose_providers`.
     weights : mapping of str to ndarray, optional
         Initializers that were detached from the model.
+    fast : bool
+        Whether it is run often; see `Effort`. Not heeded in sections.
     """
     folder = model.folder if model.data_files else None
     texts = any(value.type.tensor_type.elem_type == TensorProto.STRING for value in model.proto.graph.input)
     if not texts and not LIMITS.allow(model.proto):
         return StagedSession(model.proto, providers, folder, weights, limits=LIMITS)
-    effort = Effort(share=len(model.proto.graph.node) <= _FEW)
+    effort = Effort(share=len(model.proto.graph.node) <= _FEW, fast=fast)
     return Session(model.proto.SerializeToString(), providers, folder, weights, effort=effort)
