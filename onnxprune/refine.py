@@ -40,7 +40,7 @@ LARGEST = 1.5e9
 _SAMPLES, _SAMPLES_LABELLED = 1024, 4096
 """Samples that are learnt from where nobody says how many, and where classes are known all that are read at most."""
 
-_MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 1024
+_MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 2048
 """What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
 
 _HELD_OUT = 8
