@@ -144,6 +144,9 @@ def test_the_bound_holds_for_random_inputs(name: str, centred: bool) -> None:
     assert 1 <= found.indices.size <= size_bound(rank, centred=centred)
     limit = (max(rank, 1) if centred else max(2.0 * rank**1.5, 1.0)) * (1.0 + 1e-2)
     assert found.factor <= limit
+    if found.ellipsoid is not None:
+        root, spread = np.sqrt(rank), found.ellipsoid.spread
+        assert found.factor == pytest.approx(root * np.sqrt(spread) if centred else 1.0 + root * spread)
     size = np.abs(points).max(initial=0.0)
     if size == 0.0:
         return
