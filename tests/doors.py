@@ -29,9 +29,11 @@ __all__ = [
     "convolutional",
     "dense",
     "foreign",
+    "half",
     "perceptron",
     "prune_plain",
     "run_file",
+    "signature",
     "weights",
 ]
 
@@ -161,6 +163,20 @@ def foreign(*, first: int, second: int) -> ModelProto:
 def weights(proto: ModelProto) -> dict[str, NDArray[np.generic]]:
     """Initializers by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+
+
+def half(proto: ModelProto) -> ModelProto:
+    """The same network in half precision."""
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return proto
+
+
+def signature(proto: ModelProto) -> tuple[list[Any], list[Any]]:
+    """Inputs and outputs, with types and shapes."""
+    return list(proto.graph.input), list(proto.graph.output)
 
 
 def run_file(path: Path | bytes, rng: np.random.Generator, batch: int = 2) -> list[NDArray[np.generic]]:

@@ -17,7 +17,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from doors import FLAGS, Command, Maker, Ran, convolutional, dense, perceptron, prune_plain, run_file, weights
+from doors import (
+    FLAGS,
+    Command,
+    Maker,
+    Ran,
+    convolutional,
+    dense,
+    perceptron,
+    prune_plain,
+    run_file,
+    signature,
+    weights,
+)
 from net import Net
 from onnx import ModelProto
 from rich.console import Console
@@ -88,10 +100,6 @@ def count_macs(proto: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
             total += rows * math.prod(sizes[node.input[1]])
             assert columns in sizes[node.input[1]]
     return total
-
-
-def signature(proto: ModelProto) -> tuple[list[Any], list[Any]]:
-    return list(proto.graph.input), list(proto.graph.output)
 
 
 # --- the ratio

@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 from cases import CASES
 from cases.case import Case
-from doors import MODELS, Command, convolutional, dense, foreign, perceptron, prune_plain, weights
+from doors import MODELS, Command, convolutional, dense, foreign, half, perceptron, prune_plain, weights
 from net import Net
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto
 
 import onnxprune
 from onnxprune.analysis import analyse
@@ -31,15 +31,6 @@ def prune(command: Command, path: Path, *flags: object, name: str = "out.onnx") 
     command.done(path, command.folder / name, *FEW, *flags, "--report", report)
     facts: dict[str, Any] = json.loads(report.read_text())
     return facts
-
-
-def half(proto: ModelProto) -> ModelProto:
-    """The same network in half precision."""
-    for tensor in proto.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    return proto
 
 
 @pytest.mark.parametrize("measure", ["params", "macs", "channels"])

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import transformers
-from doors import FLAGS, Command, convolutional, dense, prune_plain, weights
+from doors import FLAGS, Command, convolutional, dense, half, prune_plain, weights
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto
 
 import onnxprune
 from onnxprune.analysis import analyse
@@ -130,11 +130,7 @@ def test_the_promise_is_about_what_was_drawn() -> None:
 
 
 def test_half_floats() -> None:
-    proto, _, _ = chain()
-    for tensor in proto.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.elem_type = proto.graph.initializer[0].data_type
+    proto = half(chain()[0])
     for order in ORDERS:
         pruned(proto, "coreset-split", order)
 

@@ -16,12 +16,13 @@ from doors import (
     convolutional,
     dense,
     foreign,
+    half,
     perceptron,
     prune_plain,
     run_file,
     weights,
 )
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 import onnxprune
 from onnxprune import pipeline
@@ -280,11 +281,7 @@ def test_small_parsers() -> None:
 
 def test_a_file_of_half_precision(command: Command) -> None:
     """Weights of float16 are counted, rounded by 8, scaled and proved with their own tolerance."""
-    proto = dense()
-    for tensor in proto.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    proto = half(dense())
     path = command.put(proto)
     for method in ("coreset", "coreset-distinct"):
         result = prune_plain(path, ratio=0.4, method=method)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from doors import Command, prune_plain
+from doors import Command, half, prune_plain, signature
 from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
@@ -68,10 +68,6 @@ def run(proto: ModelProto, feeds: dict[str, NDArray[np.float32]]) -> dict[str, N
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
-def signature(proto: ModelProto) -> list[bytes]:
-    return [value.SerializeToString() for value in (*proto.graph.input, *proto.graph.output)]
-
-
 def weights(proto: ModelProto) -> dict[tuple[int, ...], NDArray[np.float64]]:
     found = map(numpy_helper.to_array, proto.graph.initializer)
     return {array.shape: array.astype(np.float64) for array in found}
@@ -130,11 +126,7 @@ def test_what_a_convolution_remembers() -> None:
 
 
 def test_types_are_kept() -> None:
-    proto = cell()
-    for tensor in proto.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    proto = half(cell())
     result = prune_plain(proto, ratio=0.4, best_effort=True, state=STATE)
     onnx.checker.check_model(result.model, full_check=True)
     assert signature(result.model) == signature(proto)

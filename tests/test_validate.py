@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from doors import prune_plain
+from doors import half, prune_plain
 from net import Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -179,11 +179,7 @@ def test_old_opsets_are_masked_without_where() -> None:
 
 
 def test_half_precision_has_its_own_tolerance() -> None:
-    proto = _mlp()
-    for tensor in proto.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    proto = half(_mlp())
     result = _validated(helper.make_model(proto.graph, opset_imports=proto.opset_import, ir_version=8))
     assert result.twin.passed and result.twin.tolerance == 5e-3
 

@@ -20,7 +20,7 @@ from onnxprune.calibrate.scale import COLOURED, GREY, Scale
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
 
-__all__ = ["answers_of", "find_scale", "others", "scaled", "shares"]
+__all__ = ["answers_of", "fed", "find_scale", "scaled", "shares"]
 
 # Layers that are looked at, and positions of each in a batch.
 _LAYERS, _POSITIONS = 6, 4096
@@ -41,6 +41,22 @@ def scaled(pictures: NDArray[np.float32], slot: Slot, scale: Scale) -> NDArray[n
     if channel_axis(slot) == -1:
         values = np.moveaxis(values, 1, -1)
     return np.ascontiguousarray(values.reshape(-1, *slot.one[1:]), dtype=slot.dtype)
+
+
+def fed(network: Network, slot: Slot, pictures: NDArray[np.generic], scale: Scale) -> Iterator[Feeds]:
+    """Yield pictures of 0 to 255 as a network takes them, in its batches, with random values for its other inputs."""
+    slots = Slots.of(network)
+    beside = _others(network, slots, slot)
+    for first in range(0, len(pictures) - slots.batch + 1 if slots.fixed else len(pictures), slots.batch):
+        batch = pictures[first : first + slots.batch].astype(np.float32)
+        yield beside | {slot.name: scaled(batch, slot, scale)}
+
+
+def _others(network: Network, slots: Slots, slot: Slot) -> Feeds:
+    if len(slots.inputs) == 1:
+        return {}
+    one = {other.name: other.one for other in slots.inputs}
+    return random_feeds(network.index, network.shapes, np.random.default_rng(0), one)
 
 
 def answers_of(network: Network) -> list[str]:
@@ -134,12 +150,9 @@ def _judged(
         if name not in known:
             model.proto.graph.output.add(name=name)
     session = open_session(model, network.providers)
-    slots = Slots.of(network)
     for scale in candidates:
         runs = []
-        values = scaled(pictures, slot, scale)
-        for first in range(0, len(values) - slots.batch + 1 if slots.fixed else len(values), slots.batch):
-            feeds = others(network, slots, slot) | {slot.name: values[first : first + slots.batch]}
+        for feeds in fed(network, slot, pictures, scale):
             found = session.run(feeds, list(dict.fromkeys([*taps, *answers])))
             runs.append({**found, **{name: _columns(found[name]) for name in taps}})
         if norms:
@@ -151,14 +164,6 @@ def _judged(
 
 def _keeps_statistics(network: Network, node: NodeProto) -> bool:
     return node.op_type == "BatchNormalization" and all(name in network.index.weights for name in node.input[3:5])
-
-
-def others(network: Network, slots: Slots, slot: Slot) -> Feeds:
-    """Random values for the inputs beside one."""
-    if len(slots.inputs) == 1:
-        return {}
-    one = {other.name: other.one for other in slots.inputs}
-    return random_feeds(network.index, network.shapes, np.random.default_rng(0), one)
 
 
 def _columns(value: NDArray[np.generic]) -> NDArray[np.float64]:

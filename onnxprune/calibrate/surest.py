@@ -7,8 +7,8 @@ deep layers are as active, and all classes take part.
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibrate.calibration import Network, Slot, Slots
-from onnxprune.calibrate.respond import answers_of, others, scaled, shares
+from onnxprune.calibrate.calibration import Network, Slot
+from onnxprune.calibrate.respond import answers_of, fed, shares
 from onnxprune.calibrate.scale import Scale
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
@@ -54,14 +54,10 @@ def surest(
     ndarray of int (count,) or None
         Ascending; None where the network cannot be run on them, or answers with numbers that are none.
     """
-    slots, found = Slots.of(network), []
     (answer,) = answers_of(network)
     try:
         session = open_session(network.model.copy(), network.providers, fast=True)
-        beside = others(network, slots, slot)
-        for first in range(0, len(pictures) - slots.batch + 1 if slots.fixed else len(pictures), slots.batch):
-            batch = pictures[first : first + slots.batch].astype(np.float32)
-            found.append(session.run({**beside, slot.name: scaled(batch, slot, scale)}, [answer])[answer])
+        found = [session.run(feeds, [answer])[answer] for feeds in fed(network, slot, pictures, scale)]
     except ModelError:
         return None
     answers = np.concatenate(found).astype(np.float64)

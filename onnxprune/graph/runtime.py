@@ -198,9 +198,11 @@ def _start(
     # Processors with AVX2 and no more let sums of products of 8-bit integers overflow, by what lies beside what: never
     # in both of two networks alike. From the extended level on they are told not to.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    integers = any(part in model for part in _INTEGERS)
-    plain = level.ORT_ENABLE_EXTENDED if integers else level.ORT_ENABLE_BASIC
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if effort.fast else plain
+    if effort.fast:
+        options.graph_optimization_level = level.ORT_ENABLE_ALL
+    else:
+        integers = any(part in model for part in _INTEGERS)
+        options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if integers else level.ORT_ENABLE_BASIC
     options.add_session_config_entry("session.disable_prepacking", "0" if effort.fast else "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))

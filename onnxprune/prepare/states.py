@@ -4,13 +4,14 @@ The signature is kept: of a state that comes in, only the slots of kept units ar
 slots of removed units are zero. An Identity at each is where that is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from onnxprune.errors import RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
+from onnxprune.prepare.rename import FreeNames, rename
 
 __all__ = ["open_states"]
 
@@ -45,10 +46,14 @@ def open_states(model: Model, named: Sequence[str]) -> frozenset[tuple[str, str]
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.proto.graph.input, *model.proto.graph.output)}
     free = [(source, target) for source, target in states if not (index.captured[source] or index.captured[target])]
     opened = frozenset(pair for pair in free if {kinds[name] for name in pair} <= _FLOATS)
-    taken = {*index.inputs, *index.weights, *index.producer}
+    free_names, nodes = FreeNames(model.proto), model.proto.graph.node
     for source, target in sorted(opened):
-        _enter(model, index, source, taken)
-        _leave(model, index, target, taken)
+        if [index.nodes[edge.node].op_type for edge in index.consumers[source]] != ["Identity"]:
+            inner = _renamed(nodes, source, free_names)
+            nodes.insert(0, helper.make_node("Identity", [source], [inner], name=inner))
+        if index.nodes[index.producer[target]].op_type != "Identity" or index.consumers[target]:
+            inner = _renamed(nodes, target, free_names)
+            nodes.append(helper.make_node("Identity", [inner], [target], name=inner))
     return opened
 
 
@@ -66,32 +71,8 @@ def _found(text: str, index: Index) -> tuple[str, str]:
     )
 
 
-def _enter(model: Model, index: Index, name: str, taken: set[str]) -> None:
-    if [index.nodes[edge.node].op_type for edge in index.consumers[name]] != ["Identity"]:
-        inner = _inner(name, taken)
-        _rename(index, name, inner)
-        model.proto.graph.node.insert(0, helper.make_node("Identity", [name], [inner], name=inner))
-
-
-def _leave(model: Model, index: Index, name: str, taken: set[str]) -> None:
-    maker = index.nodes[index.producer[name]]
-    if maker.op_type != "Identity" or index.consumers[name]:
-        inner = _inner(name, taken)
-        _rename(index, name, inner)
-        maker.output[list(maker.output).index(name)] = inner
-        model.proto.graph.node.append(helper.make_node("Identity", [inner], [name], name=inner))
-
-
-def _inner(name: str, taken: set[str]) -> str:
-    """Return a free name for what lies behind a door, and take it."""
-    inner = f"{name}_inner"
-    while inner in taken:
-        inner += "_"
-    taken.add(inner)
+def _renamed(nodes: Iterable[NodeProto], name: str, free: FreeNames) -> str:
+    """Give what lies behind a door a name of its own."""
+    inner = free.take(f"{name}_inner")
+    rename(nodes, {name: inner})
     return inner
-
-
-def _rename(index: Index, name: str, inner: str) -> None:
-    """Let all nodes read another tensor."""
-    for edge in index.consumers[name]:
-        index.nodes[edge.node].input[edge.input] = inner

@@ -32,7 +32,7 @@ from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import scale_behind
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.stages import Order, Stages, in_order
-from onnxprune.reconstruct.views import Places, Stage, Views, Workpiece
+from onnxprune.reconstruct.views import Measured, Stage, Views, Workpiece
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
 from onnxprune.threads import blas_threads
 from onnxprune.validate.twin import Twin, build_twin
@@ -104,10 +104,6 @@ def reconstruct(
         If onnxruntime cannot run the network in stages.
     """
     return _Sequence(work, kept, selects, data, form).run(advance)
-
-
-Measured = dict[str, Moments | WideMoments]
-"""Moments of readers by their results."""
 
 
 class _Sequence:
@@ -187,7 +183,7 @@ class _Sequence:
         moments = {r.result: self._moments(r) for r in stage.readers}
         apart = {r.result for r in stage.readers if choosing and stage.partners[r.result] is not None}
         plain = {r.result: self._moments(r) if r.result in apart else moments[r.result] for r in stage.readers}
-        for found in self.views.rows(stage, stage.readers, _places(moments), stay=bool(stage.rectifiers)):
+        for found in self.views.rows(stage, stage.readers, moments, stay=bool(stage.rectifiers)):
             name = found.reader.result
             moments[name].add(found.rows, found.targets + found.lacking)
             if name in apart:
@@ -198,7 +194,7 @@ class _Sequence:
         """Solve readers with a rectifier behind them once more, towards what is as good before it."""
         solved = {reader.result: self.result.solved.get(self.work.product(reader)) for reader in stage.readers}
         again = [r for r in stage.readers if r.result in stage.rectifiers and solved[r.result] is not None]
-        for found in self.views.rows(stage, again, _places(moments), stay=False):
+        for found in self.views.rows(stage, again, moments, stay=False):
             reader, targets = found.reader, found.targets + found.lacking
             own, first = moments[reader.result], solved[reader.result]
             if found.beside is None or first is None or isinstance(own, WideMoments):
@@ -285,10 +281,6 @@ class _Sequence:
 
     def _write(self, name: str, value: NDArray[Any]) -> None:
         self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
-
-
-def _places(moments: Measured) -> dict[str, Places]:
-    return {name: own.places for name, own in moments.items()}
 
 
 def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:

@@ -1,6 +1,6 @@
 """What readers get and are to make of it, batch by batch, as the original and the pruned network run along."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,15 @@ from onnx import ModelProto, numpy_helper
 
 from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index
+from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import Partner, partner_of
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.rectifier import Rectifier, rectifier_of
 from onnxprune.reconstruct.stages import Stages
-from onnxprune.reconstruct.wide import WIDEST
+from onnxprune.reconstruct.wide import WIDEST, WideMoments
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Places", "Rows", "Stage", "Views", "Workpiece"]
+__all__ = ["Measured", "Rows", "Stage", "Views", "Workpiece"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Rows:
     beside: NDArray[Any] | float | None
 
 
-Places = Callable[[Sequence[int], np.random.Generator], NDArray[np.int64] | None]
-"""Draws positions of an output of some shape; None for all."""
+Measured = dict[str, Moments | WideMoments]
+"""Moments of readers by their results."""
 
 
 class Views:
@@ -105,9 +106,7 @@ class Views:
         found = {r.result: rectifier_of(r, partners[r.result], index, stored) for r in narrow}
         return Stage(number, readers, partners, {name: item for name, item in found.items() if item is not None})
 
-    def rows(
-        self, stage: Stage, readers: Sequence[Reader], places: Mapping[str, Places], *, stay: bool
-    ) -> Iterator[Rows]:
+    def rows(self, stage: Stage, readers: Sequence[Reader], moments: Measured, *, stay: bool) -> Iterator[Rows]:
         """Run both networks up to a stage, and look at some of its readers batch by batch: the same rows every time."""
         others = [partner.other for partner in stage.partners.values() if partner is not None]
         products = {r.result: self.work.product(r) for r in stage.readers}
@@ -121,7 +120,7 @@ class Views:
                 # How many rows there are may depend on what is computed: then they are not the same ones.
                 if not made.size or now[reader.source].shape != wanted[reader.source].shape:
                     continue
-                chosen = places[reader.result](made.shape, rngs[reader.result])
+                chosen = moments[reader.result].places(made.shape, rngs[reader.result])
                 source = (wanted if self.form == "layer" else now)[reader.source]
                 rows = reader.form.rows(source, made.shape, chosen)
                 with np.errstate(over="ignore", invalid="ignore"):

@@ -4,6 +4,7 @@ No operator's name occurs here: what a node needs is in the trace.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from onnxprune.rewrite.tidy import drop_dead, free_name
 from onnxprune.shapes.infer import Shapes
 
 __all__ = ["apply"]
+
+_Step = tuple[str, NDArray[Any], dict[str, Any]]
+"""An operator, its second input, and its attributes."""
 
 
 class _Editor:
@@ -273,13 +277,7 @@ class _Editor:
         for number, taking in self.trace.gathers.items():
             if self.kept.of(taking.array).all():
                 continue
-            node = self.index.nodes[number]
-            positions = self._add_constant(f"{node.output[0]}_positions", taking.positions(self.kept))
-            node.op_type = "Gather"
-            del node.attribute[:]
-            node.attribute.append(helper.make_attribute("axis", taking.axis))
-            del node.input[1:]
-            node.input.append(positions)
+            self._exchange(number, [("Gather", taking.positions(self.kept), {"axis": taking.axis})])
 
     def _keep_means(self) -> None:
         """A mean that loses zeros is multiplied by the share that is left."""
@@ -299,36 +297,37 @@ class _Editor:
     def _keep_states(self) -> None:
         """A state that comes in is read at the slots that are left; of one that goes out, the others are zero."""
         for name, door in self.trace.doors.items():
-            steps = list[tuple[str, NDArray[Any], list[AttributeProto]]]()
+            steps: list[_Step] = []
             for bundle in door.bundles:
                 kept, (axis,) = self.kept.of(bundle.array), bundle.axes
-                along = [helper.make_attribute("axis", axis)]
                 if kept.all():
                     continue
                 if door.inward:
-                    steps.append(("Gather", np.flatnonzero(kept), along))
+                    steps.append(("Gather", np.flatnonzero(kept), {"axis": axis}))
                     continue
                 kind = helper.tensor_dtype_to_np_dtype(self.shapes.types[name])
                 rest = (1,) * (len(self.shapes.shapes[name]) - axis - 1)
-                steps.append(("Gather", np.where(kept, self.kept.ranks(bundle.array), 0), along))
-                steps.append(("Mul", kept.astype(kind).reshape(-1, *rest), []))
+                steps.append(("Gather", np.where(kept, self.kept.ranks(bundle.array), 0), {"axis": axis}))
+                steps.append(("Mul", kept.astype(kind).reshape(-1, *rest), {}))
             if steps:
                 self._exchange(door.node, steps)
 
-    def _exchange(self, number: int, steps: list[tuple[str, NDArray[Any], list[AttributeProto]]]) -> None:
-        """Put operators with a constant each in the place of a node, one after the other."""
-        node, place = self.index.nodes[number], self._place(number)
-        (last,), (result,) = node.input, node.output
-        nodes = list[NodeProto]()
+    def _exchange(self, number: int, steps: Sequence[_Step]) -> None:
+        """Put operators that take a constant each in the place of a node, one after the other on its first input."""
+        node = self.index.nodes[number]
+        last, result = node.input[0], node.output[0]
+        nodes: list[NodeProto] = []
         for operator, value, given in steps:
             made = free_name(result, self.names)
-            nodes.append(helper.make_node(operator, [last, self._add_constant(made, value)], [made], name=made))
-            nodes[-1].attribute.extend(given)
+            second = self._add_constant(f"{result}_{'positions' if operator == 'Gather' else 'kept'}", value)
+            nodes.append(helper.make_node(operator, [last, second], [made], name=made, **given))
             last = made
-        node.CopyFrom(nodes.pop())
-        node.output[0] = result
-        for other in reversed(nodes):
-            self.graph.node.insert(place, other)
+        end = nodes.pop()
+        self._insert(nodes, before=number)
+        node.op_type = end.op_type
+        for values, new in ((node.input, end.input), (node.attribute, end.attribute)):
+            del values[:]
+            values.extend(new)
 
     # ---- what the file says of its tensors --------------------------------------------------------------------------
 
