@@ -243,6 +243,16 @@ def test_a_network_is_surer_of_what_is_taken_and_answers_with_more_classes() -> 
     assert np.bincount(found.argmax(axis=1), minlength=4).max() <= np.bincount(every.argmax(axis=1), minlength=4).max()
 
 
+def test_answers_that_belong_to_places_choose_no_pictures() -> None:
+    """A detector's scores have two axes, too: of every place of every picture, all in one."""
+    net = Net()
+    x = net.input("n", 3, 32, 32)
+    places = net.add("Transpose", net.conv(x, 4, 3), perm=[0, 2, 3, 1])
+    scores = net.done(net.add("Reshape", places, net.constant(np.array([-1, 4]))))
+    calibration = synthesise(network(scores), count=8, scale=wished(span="0,1"))
+    assert "surest" not in calibration.notes[0] and rows(calibration).shape == (8, 3, 32, 32)
+
+
 def test_nothing_is_left_out_where_there_are_no_classes() -> None:
     calibration = synthesise(network(classifier("Conv")), count=8, scale=wished(span="0,1"))
     assert "surest" not in calibration.notes[0] and calibration.count == 8

@@ -52,15 +52,19 @@ def surest(
     Returns
     -------
     ndarray of int (count,) or None
-        Ascending; None where the network cannot be run on them, or answers with numbers that are none.
+        Ascending; None where the network cannot be run on them, or answers with numbers that are none or belong to no
+        picture.
     """
     (answer,) = answers_of(network)
     try:
         session = open_session(network.model.copy(), network.providers, fast=True)
-        found = [session.run(feeds, [answer])[answer] for feeds in fed(network, slot, pictures, scale)]
+        batches = fed(network, slot, pictures, scale)
+        found = [(session.run(feeds, [answer])[answer], len(feeds[slot.name])) for feeds in batches]
     except ModelError:
         return None
-    answers = np.concatenate(found).astype(np.float64)
+    if any(len(rows) != samples for rows, samples in found):
+        return None  # as of boxes: rows are places of all pictures
+    answers = np.concatenate([rows for rows, _ in found]).astype(np.float64)
     if len(answers) < count or not np.isfinite(answers).all():
         return None
     sure = shares(answers)
