@@ -30,8 +30,6 @@ _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 # A sampled method keeps about as many channels as wanted; the wish is corrected so often, until the share fits.
 _ATTEMPTS, _CLOSE = 12, 0.002
 _POINT = 0.01
-# Share of the error of the whole that thinning a group causes at least: less is noise.
-_LEAST = 1e-3
 _WEIGHTLESS = "no factors: not every reader has a weight of its own that could take them"
 _OF = {"params": "of the parameters", "macs": "of the MACs", "channels": "of the prunable channels"}
 
@@ -110,21 +108,13 @@ def _usual(analysis: Analysis, options: Options) -> NDArray[np.int64]:
 def _scaled(ranked: Ranked, usual: NDArray[np.int64], thinned: list[Changed], trial: Trial) -> None:
     """Bring the losses of all groups, in place, to what they mean for the outputs.
 
-    With every group thinned evenly, the outputs' error falls by so much when one group is whole again: that is what
-    thinning it so far costs, among others that are thinned. Errors of several layers do not add up as if each were the
-    only one: a layer with few channels has none to average the errors of those before it.
+    That is the outputs' error where one group is thinned as by a ratio that is spread evenly, its readers solved anew,
+    and all others are whole. What errors of several groups make of each other depends on the samples too much for it
+    to be told apart from noise.
     """
-    together: Changed = {name: value for changed in thinned for name, value in changed.items()}
-    shared = len(together) < sum(len(changed) for changed in thinned)
-    if shared or not together:
-        return
-    error = trial.error(together)
     for number, (lost, changed) in enumerate(zip(ranked.losses, thinned, strict=True)):
-        if lost is None or not changed or lost[usual[number]] <= 0:
-            continue
-        rest = {name: value for name, value in together.items() if name not in changed}
-        falls = max(error - trial.error(rest), _LEAST * error)
-        ranked.losses[number] = lost * falls / lost[usual[number]]
+        if lost is not None and changed and lost[usual[number]] > 0:
+            ranked.losses[number] = lost * trial.error(changed) / lost[usual[number]]
 
 
 def check_replay(analysis: Analysis, plan: Plan) -> None:

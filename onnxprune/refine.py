@@ -111,9 +111,8 @@ class Refiner:
             If the network does not run on data that was given.
         """
         work, told = self.work, 0
-        weights = {reader.weight: work.stored(reader.weight) for reader in work.readers}
         try:
-            for evidence in gather(work.proto, work.coupling, work.readers, weights, self.data):
+            for evidence in gather(work, self.data):
                 told += 1
                 yield evidence
         except ModelError as error:

@@ -1,7 +1,7 @@
 """What the original network says of its channels: layers of moments for every group, gathered in a few passes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
-from onnx.numpy_helper import to_array
 
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
-from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
-from onnxprune.reconstruct.partners import Partner, partner_of, scale_behind
+from onnxprune.reconstruct.partners import partner_of, scale_behind
+from onnxprune.reconstruct.pooled import pooled_of
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.trial import Changed, Trial
+from onnxprune.reconstruct.views import Workpiece
 from onnxprune.reconstruct.wide import WIDEST
 
 __all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "Gathered", "gather", "members_of", "readers_of", "trial_of"]
@@ -111,23 +111,12 @@ def _passes(groups: Sequence[Group], found: dict[str, list[Reader]]) -> Iterator
         yield some
 
 
-def gather(
-    proto: ModelProto,
-    coupling: Coupling,
-    readers: Sequence[Reader],
-    weights: Mapping[str, NDArray[Any]],
-    data: Data,
-) -> Iterator[Evidence]:
+def gather(work: Workpiece, data: Data) -> Iterator[Evidence]:
     """Gather what is known of every group.
 
     Parameters
     ----------
-    proto : ModelProto
-        The network, in float32.
-    coupling, readers
-        What was found out about it.
-    weights : dict of str to ndarray
-        Of the readers, by the names of the tensors.
+    work : Workpiece
     data : Data
 
     Yields
@@ -135,13 +124,12 @@ def gather(
     Evidence
         Of each group in their order; without layers where no reader of the group is a product by a stored matrix.
     """
-    found = readers_of(coupling, readers)
-    index = Index(proto)
-    partners = {r.result: partner_of(r, index, lambda name: to_array(index.weights[name])) for r in readers}
+    coupling, index = work.coupling, work.index
+    found = readers_of(coupling, work.readers)
     units = int(coupling.unit_of.max(initial=-1)) + 1
     for groups in _passes(coupling.groups, found):
         wanted = {reader.result: reader for group in groups for reader in found.get(group.name, ())}
-        moments, shares = _measured(proto, list(wanted.values()), partners, data) if wanted else ({}, {})
+        moments, shares = _measured(work, list(wanted.values()), data) if wanted else ({}, {})
         for group in groups:
             members, nothing = members_of(group, units), np.zeros(units, dtype=bool)
             layers, worth = [], []
@@ -149,9 +137,8 @@ def gather(
             for reader in found.get(group.name, ()):
                 if not moments[reader.result].usable:
                     continue
-                own = reader.form.matrix(weights[reader.weight]).astype(np.float64)
-                scale = scale_behind(reader, index, lambda name: to_array(index.weights[name]))
-                made = moments[reader.result].layers(own, members, nothing, scale)
+                scale = scale_behind(reader, index, work.stored)
+                made = moments[reader.result].layers(work.old(reader), members, nothing, scale)
                 parts.append((reader, moments[reader.result], made, scale))
                 total = sum(layer.energy for layer in made)
                 layers += [layer for layer in made if layer.members.size]
@@ -195,35 +182,41 @@ class _Variance:
         return self.squares / self.count - float(np.square(self.sums / self.count).sum())
 
 
-def _measured(
-    proto: ModelProto, readers: Sequence[Reader], partners: Mapping[str, Partner | None], data: Data
-) -> tuple[dict[str, Moments], dict[str, float]]:
+def _measured(work: Workpiece, readers: Sequence[Reader], data: Data) -> tuple[dict[str, Moments], dict[str, float]]:
     """Moments of some readers in the original network, and the share of the variance of a sum that each brings."""
-    added = {r.result: partner for r in readers if (partner := partners[r.result]) is not None}
+    partners = {r.result: partner_of(r, work.index, work.stored) for r in readers}
+    pooled = {r.result: pooled_of(r, work.index, work.shapes, work.stored) for r in readers}
+    added = {name: partner for name, partner in partners.items() if partner is not None}
     names = dict.fromkeys(name for reader in readers for name in (reader.source, reader.result))
     names |= dict.fromkeys(name for partner in added.values() for name in (partner.branch, partner.total))
+    names |= dict.fromkeys(before.name for before in pooled.values() if before is not None)
     variances = {name: (_Variance(), _Variance()) for name in added}
     opened = ModelProto()
-    opened.CopyFrom(proto)
+    opened.CopyFrom(work.proto)
     del opened.graph.output[:]
     opened.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in data.batches[0])
     session = Session(opened.SerializeToString(), data.providers, effort=Effort(fast=True))
     each = data.samples / len(data.batches)
-    batches = data.batches[: max(1, round(_ENOUGH / each))]
+    batches = data.batches[-max(1, round(_ENOUGH / each)) :]
     samples = round(each * len(batches))
     moments = {r.result: Moments(r, samples, centred=bool(r.bias), rows=TO_CHOOSE) for r in readers}
     rng = np.random.default_rng([data.seed, 5])
     for batch in batches:
         values = {**batch, **session.run(batch)}
         for reader in readers:
-            own, result = moments[reader.result], values[reader.result]
+            own, result, before = moments[reader.result], values[reader.result], pooled[reader.result]
             if not result.size:
                 continue
             places = own.places(result.shape, rng)
             own.add(reader.form.rows(values[reader.source], result.shape, places), reader.form.targets(result, places))
+            if before is not None:
+                rows = before.rows(values[before.name], own.wanted, rng)
+                own.widen(rows, rows @ work.old(reader).astype(np.float32))
             if (partner := added.get(reader.result)) is not None:
                 for variance, name in zip(variances[reader.result], (partner.branch, partner.total), strict=True):
                     variance.add(reader.form.targets(values[name], places))
+    for own in moments.values():
+        own.guess()
     return moments, {reader.result: _share(variances.get(reader.result)) for reader in readers}
 
 

@@ -185,9 +185,16 @@ class _Sequence:
         plain = {r.result: self._moments(r) if r.result in apart else moments[r.result] for r in stage.readers}
         for found in self.views.rows(stage, stage.readers, moments, stay=bool(stage.rectifiers)):
             name = found.reader.result
-            moments[name].add(found.rows, found.targets + found.lacking)
-            if name in apart:
-                plain[name].add(found.rows, found.targets)
+            for each, targets in ((moments, found.targets + found.lacking), (plain, found.targets)):
+                own = each[name]
+                if each is plain and name not in apart:
+                    continue
+                own.add(found.rows, targets)
+                if found.spread is not None and isinstance(own, Moments):
+                    own.widen(*found.spread)
+        for own in (*moments.values(), *plain.values()):
+            if isinstance(own, Moments):
+                own.guess()
         return moments, plain
 
     def _rectify(self, stage: Stage, moments: Measured) -> None:
@@ -267,6 +274,7 @@ class _Sequence:
 
     def _solved(self, reader: Reader, moments: Moments) -> Corrected:
         none, old, plain = np.full(self.units, -1, dtype=np.int64), self.work.old(reader), self._masked_weights(reader)
+        moments.tighten(old, self.gone)
         layers = moments.layers(old, none, self.gone)
         new = np.stack([layer.solve(none[:0]) for layer in layers])
         total = max(sum(layer.energy for layer in layers), 1e-30)

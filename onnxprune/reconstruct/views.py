@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import Partner, partner_of
+from onnxprune.reconstruct.pooled import Pooled, pooled_of
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.rectifier import Rectifier, rectifier_of
 from onnxprune.reconstruct.stages import Stages
@@ -54,19 +55,22 @@ class Workpiece:
 
 @dataclass(frozen=True)
 class Stage:
-    """Readers that are reached together; by their results, what these are added to and the rectifiers behind."""
+    """Readers that are reached together; by their results, what these are added to, the rectifiers behind, and what
+    their inputs are means of."""
 
     number: int
     readers: Sequence[Reader]
     partners: Mapping[str, Partner | None]
     rectifiers: Mapping[str, Rectifier]
+    pooled: Mapping[str, Pooled]
 
 
 @dataclass(frozen=True)
 class Rows:
     """What a reader gets of a batch, what it is to make of it, what is lacking there, and what the original adds to it.
 
-    `beside` is None where the original's cannot be told.
+    `beside` is None where the original's cannot be told. `spread` are further rows and targets, where the reader gets
+    a mean.
     """
 
     reader: Reader
@@ -74,6 +78,15 @@ class Rows:
     targets: NDArray[Any]
     lacking: NDArray[Any] | float
     beside: NDArray[Any] | float | None
+    spread: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+
+_Item = TypeVar("_Item")
+
+
+def _present(found: Mapping[str, _Item | None]) -> dict[str, _Item]:
+    """What was found."""
+    return {name: item for name, item in found.items() if item is not None}
 
 
 Measured = dict[str, Moments | WideMoments]
@@ -104,13 +117,15 @@ class Views:
         partners = {r.result: partner_of(r, index, stored) if repairs else None for r in readers}
         narrow = [r for r in readers if repairs and r.units.shape[1] <= WIDEST]
         found = {r.result: rectifier_of(r, partners[r.result], index, stored) for r in narrow}
-        return Stage(number, readers, partners, {name: item for name, item in found.items() if item is not None})
+        pooled = {r.result: pooled_of(r, index, self.work.shapes, stored) for r in narrow}
+        return Stage(number, readers, partners, _present(found), _present(pooled))
 
     def rows(self, stage: Stage, readers: Sequence[Reader], moments: Measured, *, stay: bool) -> Iterator[Rows]:
         """Run both networks up to a stage, and look at some of its readers batch by batch: the same rows every time."""
         others = [partner.other for partner in stage.partners.values() if partner is not None]
         products = {r.result: self.work.product(r) for r in stage.readers}
         sources = [reader.source for reader in stage.readers]
+        sources += [pooled.name for pooled in stage.pooled.values()]
         rngs = {r.result: np.random.default_rng([self.seed, 6, stage.number, k]) for k, r in enumerate(stage.readers)}
         before = self.pruned.advance([*sources, *others], stay=stay)
         after = self.original.advance([*products.values(), *sources, *others], stay=stay)
@@ -126,7 +141,29 @@ class Views:
                 with np.errstate(over="ignore", invalid="ignore"):
                     targets = self._targets(reader, rows, made, chosen)
                     added = self._added(reader, stage.partners[reader.result], (now, wanted, made), chosen)
-                yield Rows(reader, rows, targets, *added)
+                    spread = self._spread(reader, stage, moments[reader.result], (now, wanted))
+                yield Rows(reader, rows, targets, *added, spread)
+
+    def _spread(
+        self,
+        reader: Reader,
+        stage: Stage,
+        moments: Moments | WideMoments,
+        values: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]],
+    ) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Further rows of a reader that gets a mean, and targets."""
+        now, wanted = values
+        pooled = stage.pooled.get(reader.result)
+        if pooled is None or isinstance(moments, WideMoments) or not all(pooled.name in each for each in values):
+            return None
+        if now[pooled.name].shape != wanted[pooled.name].shape:
+            return None
+        source = wanted if self.form == "layer" else now
+        rows, right = (
+            pooled.rows(each[pooled.name], moments.wanted, np.random.default_rng([self.seed, 8]))
+            for each in (source, wanted)
+        )
+        return rows, (rows if self.form == "seq" else right) @ self.work.old(reader).astype(np.float32)
 
     def _targets(
         self, reader: Reader, rows: NDArray[Any], made: NDArray[Any], places: NDArray[np.int64] | None
