@@ -8,7 +8,7 @@ __all__ = ["dead_leaves"]
 _AT_ONCE = 1 << 22
 
 
-def dead_leaves(count: int, sizes: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+def dead_leaves(count: int, sizes: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw pictures.
 
     Parameters
@@ -20,14 +20,16 @@ def dead_leaves(count: int, sizes: tuple[int, int, int], rng: np.random.Generato
 
     Returns
     -------
-    ndarray of float32 (count, colours, height, width)
-        From 0 to 255, red first.
+    ndarray of uint8 (count, colours, height, width)
+        Red first.
     """
     colours, height, width = sizes
     step = max(1, _AT_ONCE // (height * width))
-    chunks = [_draw(min(step, count - first), height, width, rng) for first in range(0, count, step)]
-    pictures = np.concatenate(chunks)
-    return pictures if colours == 3 else pictures.mean(axis=1, keepdims=True)
+    pictures = np.empty((count, colours, height, width), np.uint8)
+    for first in range(0, count, step):
+        drawn = _draw(min(step, count - first), height, width, rng)
+        pictures[first : first + step] = np.rint(drawn if colours == 3 else drawn.mean(axis=1, keepdims=True))
+    return pictures
 
 
 def _colours(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:

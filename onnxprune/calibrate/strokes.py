@@ -8,7 +8,7 @@ __all__ = ["strokes"]
 _POINTS = 24
 
 
-def strokes(count: int, sizes: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+def strokes(count: int, sizes: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one to three smooth curves per picture, all about as wide, around the centre.
 
     Parameters
@@ -20,8 +20,7 @@ def strokes(count: int, sizes: tuple[int, int, int], rng: np.random.Generator) -
 
     Returns
     -------
-    ndarray of float32 (count, colours, height, width)
-        From 0 to 255.
+    ndarray of uint8 (count, colours, height, width)
     """
     colours, height, width = sizes
     side = min(height, width)
@@ -52,5 +51,5 @@ def strokes(count: int, sizes: tuple[int, int, int], rng: np.random.Generator) -
         edge = np.clip(pen + 0.5 - np.sqrt(nearest), 0, 1)
         np.maximum(ink, edge, out=ink, where=drawn[:, None, None])
     brightness = rng.uniform(0.85, 1.0, (count, 1, 1)).astype(np.float32)
-    picture = (255 * brightness * ink)[:, None]
+    picture = np.rint(255 * brightness * ink).astype(np.uint8)[:, None]
     return np.asarray(np.broadcast_to(picture, (count, colours, height, width)))

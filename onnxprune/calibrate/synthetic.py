@@ -155,10 +155,10 @@ def _pictures(
     figures = sizes[0] == 1 and max(sizes) <= _FIGURE
     draw = strokes if figures else dead_leaves
     kind = "drawn strokes" if figures else "dead leaves, pictures of occluding shapes"
-    # Whole numbers of a byte, as pictures are; they are kept so, and scaled when they are asked for.
+    # Bytes, as pictures are, scaled when they are asked for.
     # Of strokes a network is sure anyway: the surest are less varied, and worse to learn from.
     count = wish.count if figures or slot.dtype == np.uint8 else pool_of(network, wish.count, sizes)
-    pictures = np.rint(draw(count, sizes, rng)).astype(np.uint8)
+    pictures = draw(count, sizes, rng)
     if slot.dtype == np.uint8:
         bytes_ = np.ascontiguousarray(np.moveaxis(pictures, 1, -1) if channel_axis(slot) == -1 else pictures)
         return _Made(lambda number: bytes_[number : number + 1], f"input '{slot.name}': {kind}, as bytes")

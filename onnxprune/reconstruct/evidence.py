@@ -24,7 +24,7 @@ from onnxprune.reconstruct.wide import WIDEST
 
 __all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "Gathered", "gather", "members_of", "readers_of", "trial_of"]
 
-MEMORY = 1.5e9
+MEMORY = 8e8
 """Bytes that the moments of one pass may have together."""
 
 _TRIED = 2e10
@@ -199,7 +199,7 @@ def _measured(work: Workpiece, readers: Sequence[Reader], data: Data) -> tuple[d
     each = data.samples / len(data.batches)
     batches = data.batches[-max(1, round(_ENOUGH / each)) :]
     samples = round(each * len(batches))
-    moments = {r.result: Moments(r, samples, centred=bool(r.bias), rows=TO_CHOOSE) for r in readers}
+    moments = {r.result: Moments(r, samples, centred=bool(r.bias), rows=TO_CHOOSE, leaves_out=False) for r in readers}
     rng = np.random.default_rng([data.seed, 5])
     for batch in batches:
         values = {**batch, **session.run(batch)}

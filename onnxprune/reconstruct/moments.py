@@ -30,7 +30,7 @@ RIDGE = 1e-3
 """Of the mean diagonal of the gram."""
 ROWS, TO_CHOOSE, FEWEST = 16, 4, 6144
 """Rows per column that weights are solved on, and that channels are chosen on; and rows at least."""
-_ROW_BYTES = 1 << 30
+_ROW_BYTES = 1 << 28
 # Fewer rows per column are few.
 _FEW = 4
 # How tightly weights are tried to hold on to the old ones, in ridges or, where there is a spread, shares of it; and one
@@ -140,10 +140,15 @@ class Moments:
         Whether means are taken out, as a bias allows.
     rows : int
         Rows per column, where there are so many.
+    leaves_out : bool
+        Whether some of few rows are left out to be tried on.
     """
 
-    def __init__(self, reader: Reader, samples: int, *, centred: bool, rows: int = ROWS) -> None:
-        self.reader, self.centred, self.samples = reader, centred, samples
+    def __init__(
+        self, reader: Reader, samples: int, *, centred: bool, rows: int = ROWS, leaves_out: bool = True
+    ) -> None:
+        self.reader, self.centred, self.samples, self.leaves_out = reader, centred, samples, leaves_out
+        self.is_short = False
         self.wanted = -(-max(rows * reader.units.shape[1], FEWEST) // max(samples, 1))
         self.count = 0
         self.total = _Sums.of(reader)
@@ -157,8 +162,7 @@ class Moments:
     def places(self, shape: Sequence[int], rng: np.random.Generator) -> NDArray[np.int64] | None:
         """Draw the output positions of a batch to look at; None for all."""
         rows = self.samples * max(self.reader.form.positions(shape), 1)
-        if not self.count and rows < _FEW * self.reader.units.shape[1]:
-            self.held = _Sums.of(self.reader)
+        self.is_short = rows < _FEW * self.reader.units.shape[1]
         return drawn(self.reader, shape, self.wanted, rng)
 
     def add(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
@@ -193,7 +197,8 @@ class Moments:
             part - start.astype(np.float32) for part, start in zip((rows, targets), self.starts, strict=True)
         )
         self.total.add(rows, targets)
-        if self.held is not None:
+        if self.is_short and self.leaves_out:
+            self.held = self.held or _Sums.of(self.reader)
             last = slice(rows.shape[1] - rows.shape[1] // _LEFT_OUT, None)
             self.held.add(rows[:, last], targets[:, last])
 
@@ -236,7 +241,7 @@ class Moments:
         per_row = self.reader.units.shape[1] / max(self.count, 1)
         if self.spread is not None:
             self.share = min(_SHARE_GUESSED * per_row, 1.0)
-        elif self.held is not None:
+        elif self.is_short:
             self.ridge = min(max(RIDGE, _RIDGE_GUESSED * per_row), 1.0)
 
     def tighten(self, weights: Floats, gone: NDArray[np.bool_]) -> None:

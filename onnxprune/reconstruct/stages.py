@@ -21,7 +21,7 @@ from onnxprune.graph.sections import Sections
 
 __all__ = ["Order", "Stages", "in_order"]
 
-_IN_MEMORY = 1 << 31
+_IN_MEMORY = 1 << 29
 
 
 @dataclass(frozen=True)
