@@ -119,7 +119,8 @@ def test_without_classes_nothing_is_said(command: Command) -> None:
     entry = json.loads((command.folder / "r.json").read_text())["validation"]["accuracy"]
     line = next(line for line in ran.out.splitlines() if "top-1 accuracy" in line)
     assert f"{entry['before']:.1%} before, {entry['after']:.1%} after, on 60 samples held out" in line
-    assert f"{100 * entry['drop']:.2f} points lost (standard error {100 * entry['standard_error']:.2f})" in line
+    change = f"{100 * abs(entry['drop']):.2f} points {'lost' if entry['drop'] >= 0 else 'gained'}"
+    assert f"{change} (standard error {100 * entry['standard_error']:.2f})" in line
 
 
 def test_samples_sorted_by_their_classes_are_held_out_of_every_class() -> None:
