@@ -473,9 +473,18 @@ def test_poor_fidelity_is_said_in_plain_words(command: Command) -> None:
     path = command.model("lenet-300-100.onnx")
     out = command.folder / "out.onnx"
     poor = " ".join(command.done(path, out, *FLAGS, "--ratio", "0.9", "--method", "random").out.split())
-    assert re.search(r"agrees with the original on \d+% of 64 random inputs: recover it with calibration data", poor)
+    assert re.search(r"agrees with the original on \d+% of 64 random inputs. Recover it with calibration data", poor)
     good = command.done(path, out, *FLAGS, "--ratio", "0.02").out
-    assert "recover" not in good
+    assert "Recover" not in good
+
+
+def test_of_many_outputs_the_farthest_are_shown_and_advice_is_given_once(command: Command) -> None:
+    net = Net()
+    hidden = net.add("Relu", net.gemm(net.input("n", 8), 64, 8))
+    path = command.put(net.done(*(net.gemm(hidden, 3, 64) for _ in range(9))))
+    shown = " ".join(command.done(path, command.folder / "out.onnx", "--ratio", "0.8", "--method", "l1").out.split())
+    assert shown.count("from the original (relative L2)") == 6 and "3 more outputs are nearer" in shown
+    assert shown.count("Recover it") == 1
 
 
 def test_help_and_version(command: Command) -> None:

@@ -233,9 +233,7 @@ def _proof(facts: Facts) -> list[Text]:
         left = len(validation["unproved"]) - _LISTED
         more = f" and {left} more" if left > 0 else ""
         lines.append(Text(f"Unproved (inactive on the random inputs, or not run): {names}{more}", style="yellow"))
-    inputs = _inputs(facts)
-    lines += [_fidelity_line(name, entry, inputs) for name, entry in validation["fidelity"].items()]
-    return [*lines, *_accuracy(validation["accuracy"]), *_searched(facts), *_learnt(facts)]
+    return [*lines, *_fidelity(facts), *_accuracy(validation["accuracy"]), *_searched(facts), *_learnt(facts)]
 
 
 def _accuracy(entry: Facts | None) -> list[Text]:
@@ -288,6 +286,30 @@ def _learnt(facts: Facts) -> list[Text]:
     return [Text(" ".join([f"Learnt from {data['samples']:,} {kind}{done}.", *(f"{n}." for n in data["notes"])]))]
 
 
+def _fidelity(facts: Facts) -> list[Text]:
+    """Say how far the farthest outputs are from the original, and what may help."""
+    entries, inputs = facts["validation"]["fidelity"], _inputs(facts)
+    farthest = sorted(entries, key=lambda name: -_far(entries[name]))[:_LISTED]
+    lines = [_fidelity_line(name, entries[name], inputs) for name in entries if name in farthest]
+    if len(entries) > len(farthest):
+        lines.append(Text(f"{len(entries) - len(farthest)} more outputs are nearer; --report lists them."))
+    if any(_is_poor(entry) for entry in entries.values()):
+        given = (facts.get("data") or {"origin": "synthetic"})["origin"] != "synthetic"
+        lines[-1].append(f" Recover it with {'more' if given else 'calibration'} data or fine-tuning.", style="yellow")
+    return lines
+
+
+def _far(entry: Facts) -> float:
+    return entry["relative_l2"] if math.isfinite(entry["relative_l2"]) else math.inf
+
+
+def _is_poor(entry: Facts) -> bool:
+    distance, share = entry["relative_l2"], entry["top1_agreement"]
+    # Beyond a distance of 100 % an output of zeros would be nearer.
+    far = not distance <= (_POOR_DISTANCE if share is None else 1.0)
+    return far or (share is not None and share < _POOR_AGREEMENT)
+
+
 def _fidelity_line(name: str, entry: Facts, inputs: str) -> Text:
     distance, share = entry["relative_l2"], entry["top1_agreement"]
     if math.isfinite(distance):
@@ -296,12 +318,7 @@ def _fidelity_line(name: str, entry: Facts, inputs: str) -> Text:
         text = f"{name}: no distance from the original can be given (it is zero, infinite or not a number there)"
     if share is not None:
         text += f"; agrees with the original on {share:.0%} of {inputs}"
-    # Beyond a distance of 100 % an output of zeros would be nearer.
-    poor = not distance <= (_POOR_DISTANCE if share is None else 1.0)
-    poor |= share is not None and share < _POOR_AGREEMENT
-    if poor:
-        text += ": recover it with calibration data or fine-tuning"
-    return Text(text + ".", style="yellow" if poor else "")
+    return Text(text + ".", style="yellow" if _is_poor(entry) else "")
 
 
 def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
