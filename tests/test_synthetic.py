@@ -240,6 +240,21 @@ def test_a_network_is_surer_of_what_is_taken_and_answers_with_more_classes() -> 
     assert np.bincount(found.argmax(axis=1), minlength=4).max() <= np.bincount(every.argmax(axis=1), minlength=4).max()
 
 
+@pytest.mark.parametrize("scale", [scale for scale in COLOURED if not scale.reverse])
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_what_an_input_is_quantised_to_tells_the_scale(scale: Any, kind: Any) -> None:
+    ends = scale.apply(np.array([0.0, 255.0])[:, None, None, None].repeat(3, 1), -3)
+    step = (ends.max() - ends.min()) / 255
+    zero = np.iinfo(kind).min - np.rint(ends.min() / step)
+    net = Net()
+    part = net.constant(step, np.float32), net.constant(zero, kind)
+    x = net.add("DequantizeLinear", net.add("QuantizeLinear", net.input("n", 3, 8, 8), *part), *part)
+    made = network(net.done(net.conv(x, 4, 3)))
+    pictures = dead_leaves(16, (3, 8, 8), np.random.default_rng(0)).astype(np.float32)
+    found, note = find_scale(made, Slots.of(made).inputs[0], pictures)
+    assert found == scale and "tell" in note
+
+
 def test_answers_that_belong_to_places_choose_no_pictures() -> None:
     """A detector's scores have two axes, too: of every place of every picture, all in one."""
     net = Net()

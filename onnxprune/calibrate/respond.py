@@ -15,7 +15,7 @@ from onnx import NodeProto
 
 from onnxprune.calibrate.calibration import Network, Slot, Slots
 from onnxprune.calibrate.feeds import Feeds, random_feeds
-from onnxprune.calibrate.layout import channel_axis
+from onnxprune.calibrate.layout import channel_axis, picture_sizes
 from onnxprune.calibrate.scale import COLOURED, GREY, Scale
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
@@ -82,7 +82,7 @@ def find_scale(network: Network, slot: Slot, pictures: NDArray[np.float32]) -> t
         What was found, for the report.
     """
     candidates = COLOURED if pictures.shape[1] == 3 else GREY
-    told = _told(network, slot, candidates)
+    told = _told(network, slot, candidates) or _quantised(network, slot, candidates)
     if told is not None:
         return told, f"pictures are fed as {told.name}: the graph's first operators tell"
     if [network.shapes.shapes.get(name, ())[-1:] for name in network.index.outputs] == [(_WITH_BACKGROUND,)]:
@@ -120,6 +120,32 @@ def _told(network: Network, slot: Slot, candidates: tuple[Scale, ...]) -> Scale 
         return None
     wanted = "0 to 255" if max(abs(low), abs(high)) < 8 else "0 to 1"
     return next(scale for scale in candidates if scale.name == wanted)
+
+
+def _quantised(network: Network, slot: Slot, candidates: tuple[Scale, ...]) -> Scale | None:
+    """Take the scale whose black and white are nearest to the ends of what an input is quantised to, if it is."""
+    index, stored = network.index, network.index.weights
+    nodes = [index.nodes[edge.node] for edge in index.consumers.get(slot.name, [])]
+    if (
+        len(nodes) != 1
+        or nodes[0].op_type != "QuantizeLinear"
+        or not all(name in stored for name in nodes[0].input[1:])
+    ):
+        return None
+    step, *zero = (network.model.array(stored[name]).ravel() for name in nodes[0].input[1:])
+    if step.size != 1 or (zero and zero[0].dtype.itemsize != 1):
+        return None
+    offset = int(zero[0][0]) if zero else 0
+    kinds = np.iinfo(zero[0].dtype if zero else np.uint8)
+    ends = np.array([float(step[0]) * (bound - offset) for bound in (kinds.min, kinds.max)])
+    colours = picture_sizes(slot)[0] if channel_axis(slot) is not None else 1
+    black_and_white = np.broadcast_to(np.array([0.0, 255.0])[:, None, None, None], (2, colours, 1, 1))
+
+    def gap(scale: Scale) -> float:
+        made = scale.apply(black_and_white, -3).reshape(2, -1)
+        return float(np.abs(np.array([made[0].min(), made[1].max()]) - ends).sum() / (ends[1] - ends[0]))
+
+    return min(candidates, key=gap)
 
 
 def _affine(node: NodeProto, x: float, value: float) -> float:
