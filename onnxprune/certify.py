@@ -26,6 +26,7 @@ from onnxprune.methods import Channels, Guarantee, Sample
 from onnxprune.methods.certificate import Certificate, certify
 from onnxprune.ops.trace import Read
 from onnxprune.options import Options
+from onnxprune.reconstruct.grids import product_of
 from onnxprune.reconstruct.sequence import Reconstruction, Solved
 from onnxprune.rewrite import GroupPlan, Plan
 from onnxprune.score import Scorer, channel_reader
@@ -38,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 Facts = dict[str, Any]
 
+_NO_LAYER, _INTEGERS = "no layer that could be run again", "new weights are stored as integers"
 SOLVED = "weights solved anew on data: bounds of the old ones do not hold"
 """Why a group has no bound."""
 
@@ -105,6 +107,8 @@ def certificates(
     for item in thinned:
         name, group = item.name, coupling.group_of[item.name]
         own, anew = probed.groups.get(name), _solved(analysis, group, reads[name], written)
+        integers = any(item.reader.grid is not None for item in anew)
+        own = None if integers else own
         beta, source = _beta(radii.of(group), own)
         obstacle = ways[name].obstacle or ("the network is big: --certify reads its weights again" if heavy else "")
         entry: Facts = {"none": SOLVED if anew else obstacle}
@@ -113,7 +117,9 @@ def certificates(
         if not entry["none"]:
             channels = replace(reader.channels(group), beta=beta)
             entry |= _bound(channels, item, guarantees.get(name)) | {"beta_from": source}
-        entry["measured"] = {"none": unmeasured or "no layer that could be run again"} if own is None else _plain(own)
+        entry["measured"] = (
+            {"none": unmeasured or (_INTEGERS if integers else _NO_LAYER)} if own is None else _plain(own)
+        )
         found[name] = entry
     return found | {"": _whole(analysis, plan, options, probed) if written.solved is None else {"none": SOLVED}}
 
@@ -124,7 +130,8 @@ def _solved(analysis: Analysis, group: Group, reads: Sequence[Read], written: Ce
         return []
     blocks = [analysis.coupling.trace.blocks[number] for number in group.blocks]
     nodes = {block.layer for block in blocks} | {read.node for read in reads}
-    names = sorted(analysis.index.nodes[number].output[0] for number in nodes)
+    made = sorted(analysis.index.nodes[number].output[0] for number in nodes)
+    names = [name for each in made for name in (each, product_of(each))]
     return [written.solved.solved[name] for name in names if name in written.solved.solved]
 
 
@@ -132,6 +139,8 @@ def _renewed(analysis: Analysis, solved: Reconstruction | None) -> dict[str, New
     """New weights as the stored tensors have them, and what they add to the biases, by the readers' first outputs."""
     found: dict[str, NewWeights] = {}
     for name, item in ({} if solved is None else solved.solved).items():
+        if item.reader.grid is not None:
+            continue
         stored = analysis.index.weights
         shift = None
         if item.bias is not None:

@@ -24,6 +24,7 @@ from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
 from onnxprune.prepare.precision import OTHER_FLOATS, flush, has_other_floats, widen
 from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
+from onnxprune.reconstruct.grids import lay_open
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
 from onnxprune.reconstruct.views import Workpiece
@@ -87,8 +88,10 @@ class Refiner:
         model = self.model.copy()
         index = Index(model.proto)
         give_biases(model.proto, index, infer_shapes(index, model.skeleton(), self.options.input_shapes))
-        own = analyse(Model(_plain(model)), self.options)
-        readers = find_readers(own.index, own.shapes, own.coupling)
+        plain = _plain(model)
+        grids = lay_open(plain)
+        own = analyse(Model(plain), self.options)
+        readers = find_readers(own.index, own.shapes, own.coupling, grids)
         forget_claims(own.model.proto)
         return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
 
@@ -318,12 +321,14 @@ def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> No
     give_biases(model.proto, index, analysis.shapes, result.solved.keys())
     stored = Index(model.proto).weights
     for solved in result.solved.values():
-        values = {solved.reader.weight: solved.weight}
+        reader = solved.reader
+        parts = [(reader.weight, solved.weight, reader.grid)]
         if solved.bias is not None:
-            values[solved.reader.bias] = solved.bias
-        for name, value in values.items():
-            tensor = stored[name]
-            cast = _cast(value.reshape(tuple(tensor.dims)), model.array(tensor).dtype)
+            parts.append((reader.bias, solved.bias, reader.bias_grid))
+        for name, value, grid in parts:
+            tensor = stored[name if grid is None else grid.stored]
+            value = value.reshape(tuple(tensor.dims))
+            cast = _cast(value, model.array(tensor).dtype) if grid is None else grid.codes(value)
             model.replace(tensor, cast.shape, partial(np.asarray, cast))
 
 

@@ -159,6 +159,10 @@ class LoadError(ModelError):
     """onnxruntime cannot load the network, whatever goes into it."""
 
 
+# It stores weights of floats between activations of integers as integers, with steps of its own.
+_DISABLED = ("WeightBiasQuantization",)
+
+
 @dataclass(frozen=True)
 class Effort:
     """What onnxruntime does before the first run.
@@ -212,7 +216,7 @@ def _start(
         model,
         options,
         providers=_with_settings(providers),
-        disabled_optimizers=None if effort.fold else ["ConstantFolding"],
+        disabled_optimizers=[*_DISABLED, *([] if effort.fold else ["ConstantFolding"])],
         enable_fallback=0,
     )
 

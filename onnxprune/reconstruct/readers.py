@@ -1,6 +1,6 @@
 """Which nodes read channels through a stored matrix that can be solved anew, and the biases they are given for it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index, node_site
 from onnxprune.ops.labels import Labels
 from onnxprune.reconstruct.forms import Form, form_of
+from onnxprune.reconstruct.grids import Grid
 from onnxprune.shapes.infer import Shapes
 
 __all__ = ["Reader", "find_readers", "give_biases"]
@@ -38,6 +39,8 @@ class Reader:
         Outputs k of each product.
     is_deep : bool
         Whether its result has its outputs along the last of three axes or more.
+    grid, bias_grid : Grid or None
+        What W and b can be, where they are stored as integers.
     """
 
     node: int
@@ -50,6 +53,8 @@ class Reader:
     units: NDArray[np.int64]
     width: int
     is_deep: bool = False
+    grid: Grid | None = None
+    bias_grid: Grid | None = None
 
 
 def _linear(index: Index, shapes: Shapes) -> Iterator[tuple[int, NodeProto, Form]]:
@@ -154,13 +159,17 @@ def _dtype(tensor: TensorProto) -> "np.dtype[np.generic]":
     return np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
 
 
-def find_readers(index: Index, shapes: Shapes, coupling: Coupling) -> list[Reader]:
+def find_readers(
+    index: Index, shapes: Shapes, coupling: Coupling, grids: Mapping[str, Grid] | None = None
+) -> list[Reader]:
     """Find the nodes that can be solved anew.
 
     Parameters
     ----------
     index, shapes, coupling
         The network.
+    grids : mapping of str to Grid, optional
+        Weights and biases that are stored as integers.
 
     Returns
     -------
@@ -182,7 +191,9 @@ def find_readers(index: Index, shapes: Shapes, coupling: Coupling) -> list[Reade
             columns = np.repeat(units.reshape(form.groups, -1), form.offsets, axis=1)
             names = node_site(node), node.input[0], node.input[1], *found
             deep = not node.op_type.startswith("Conv") and len(labels.shape) > 2
-            readers.append(Reader(number, *names, form, columns, _width(node, shapes) // form.groups, deep))
+            width = _width(node, shapes) // form.groups
+            own = (grids or {}).get(node.input[1]), (grids or {}).get(found[0])
+            readers.append(Reader(number, *names, form, columns, width, deep, *own))
     return readers
 
 

@@ -266,7 +266,11 @@ class _Sequence:
         with blas_threads(reader.units.shape[1]):
             found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
         weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
+        if reader.grid is not None:
+            weight = reader.grid.nearest(weight)
         bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
+        if bias is not None and reader.bias_grid is not None:
+            bias = reader.bias_grid.nearest(bias)
         self.result.solved[self.work.product(reader)] = Solved(reader, weight, bias, found.missed, found.missed_before)
         self._write(reader.weight, weight)
         if bias is not None:
@@ -277,6 +281,8 @@ class _Sequence:
         moments.tighten(old, self.gone)
         layers = moments.layers(old, none, self.gone)
         new = np.stack([layer.solve(none[:0]) for layer in layers])
+        if reader.grid is not None:
+            new = reader.form.matrix(reader.grid.nearest(reader.form.weight(new))).astype(np.float64)
         total = max(sum(layer.energy for layer in layers), 1e-30)
         missed = [sum(layer.loss(w) for layer, w in zip(layers, each, strict=True)) / total for each in (new, plain)]
         if not missed[0] <= missed[1]:
