@@ -76,6 +76,15 @@ def test_at_any_size_rank_and_scale(
 
 
 @both_ways
+def test_points_near_one_another_and_far_from_zero(reduce: Reduce) -> None:
+    """Rounding of what they are is no direction that they vary in."""
+    points = cloud(41, 3, 3, rank=1)
+    weights = np.random.default_rng(41).exponential(size=3)
+    assert reduce(points, weights).indices.size == 2
+    assert_same_combination(points, weights, reduce(points, weights))
+
+
+@both_ways
 @pytest.mark.parametrize(("count", "width"), [(3000, 12), (300, 40)])
 def test_many_points(reduce: Reduce, count: int, width: int) -> None:
     points = cloud(3, count, width)

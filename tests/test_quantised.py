@@ -351,12 +351,11 @@ def _deep(layers: int = 6) -> ModelProto:
 
 
 def test_flipped_roundings_are_no_fault() -> None:
-    """The reason for the bypass: steps flip, and the twin with its roundings is further away than the tolerance."""
+    """Where sums lie half-way between two steps, they may be rounded either way: roundings are taken out."""
     proto, rng = _deep(), np.random.default_rng(0)
     plan = random_plan(analyse(proto).coupling, rng, 0.5)
     pruned = prune(proto, plan)
     assert twin_gap(proto, plan, pruned, np.random.default_rng(1))[0] <= TOLERANCE
-    assert twin_gap(proto, plan, pruned, np.random.default_rng(1), rounded=True)[0] > TOLERANCE
 
 
 # ---- faults are found ------------------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ def caratheodory(points: Reals, weights: Floats) -> Combination:
     >>> found.indices.size, round(float(found.weights @ found.indices), 12)
     (2, 2.0)
     """
-    rows, mass, kept = _prepared(points, weights)
-    return _finished(rows, mass, *_batched(rows[kept], mass[kept], kept))
+    rows, mass, kept, noise = _prepared(points, weights)
+    return _finished(rows, mass, *_batched(rows[kept], mass[kept], kept, noise))
 
 
 def fast_caratheodory(points: Reals, weights: Floats) -> Combination:
@@ -109,24 +109,27 @@ def fast_caratheodory(points: Reals, weights: Floats) -> Combination:
     >>> found.indices.size, float(found.weights.sum()), round(float(found.weights @ found.indices) / 1000, 9)
     (2, 1000.0, 499.5)
     """
-    rows, mass, kept = _prepared(points, weights)
+    rows, mass, kept, noise = _prepared(points, weights)
     now = mass[kept]
     clusters = 2 * (rows.shape[1] + 2)
     while kept.size > clusters:
         starts = np.linspace(0, kept.size, clusters, endpoint=False).astype(np.int64)
         totals = np.add.reduceat(now, starts)
         means = np.add.reduceat(rows[kept] * now[:, None], starts, axis=0) / totals[:, None]
-        chosen, found = _batched(means, totals, np.arange(clusters))
+        chosen, found = _batched(means, totals, np.arange(clusters), noise)
         growth = np.zeros(clusters)
         growth[chosen] = found / totals[chosen]
         now = now * np.repeat(growth, np.diff(np.append(starts, kept.size)))
         stays = now > 0.0
         kept, now = kept[stays], now[stays]
-    return _finished(rows, mass, *_batched(rows[kept], now, kept))
+    return _finished(rows, mass, *_batched(rows[kept], now, kept, noise))
 
 
-def _prepared(points: Reals, weights: Floats) -> tuple[Floats, Floats, Indices]:
-    """Return the points about their mean and at most 1 in size, their checked weights, and which are positive."""
+def _prepared(points: Reals, weights: Floats) -> tuple[Floats, Floats, Indices, float]:
+    """Return the points about their mean and at most 1 in size, their checked weights, which are positive, and noise.
+
+    That is how far rounding may have moved a point: of points far from zero and near one another much.
+    """
     rows = checked_points(points)
     if weights.shape != (len(rows),) or not np.isfinite(weights).all() or not weights.min() >= 0.0:
         raise ValueError(f"weights of shape {weights.shape} for {len(rows)} points: give finite ones from 0 on")
@@ -135,16 +138,17 @@ def _prepared(points: Reals, weights: Floats) -> tuple[Floats, Floats, Indices]:
         raise ValueError("all weights are zero, so that there is no mean to keep: give at least one positive")
     tame = rows / (float(np.abs(rows[kept]).max(initial=0.0)) or 1.0)
     centred = tame - tame[kept].mean(axis=0)
-    return centred / (float(np.abs(centred[kept]).max(initial=0.0)) or 1.0), weights, kept
+    size = float(np.abs(centred[kept]).max(initial=0.0)) or 1.0
+    return centred / size, weights, kept, float(np.finfo(np.float64).eps) / min(size, 1.0)
 
 
-def _batched(rows: Floats, mass: Floats, names: Indices) -> tuple[Indices, Floats]:
+def _batched(rows: Floats, mass: Floats, names: Indices, noise: float) -> tuple[Indices, Floats]:
     """Reduce to rank + 1 points: those that are left over so far with as many new ones, again and again."""
     size = 2 * (rows.shape[1] + 1)
     chosen, found = np.arange(min(size, len(rows))), mass[:size]
     place = size
     while True:
-        alive, found = _reduced(rows[chosen], found)
+        alive, found = _reduced(rows[chosen], found, noise)
         chosen = chosen[alive]
         if place >= len(rows):
             return names[chosen], found
@@ -153,12 +157,12 @@ def _batched(rows: Floats, mass: Floats, names: Indices) -> tuple[Indices, Float
         place += more.size
 
 
-def _reduced(rows: Floats, mass: Floats) -> tuple[NDArray[np.bool_], Floats]:
+def _reduced(rows: Floats, mass: Floats, noise: float) -> tuple[NDArray[np.bool_], Floats]:
     """Drop points of one batch until those left are affinely independent."""
     lifted = np.column_stack([rows, np.ones(len(rows))])
     triangle, order = qr(lifted.T, mode="r", pivoting=True)
     sizes = np.abs(np.diagonal(triangle))
-    rank = int(np.count_nonzero(sizes > len(rows) * np.finfo(np.float64).eps * sizes[0]))
+    rank = max(int(np.count_nonzero(sizes > len(rows) * noise * sizes[0])), 1)
     basis, others = order[:rank].copy(), order[rank:]
     table = np.linalg.solve(triangle[:rank, :rank], triangle[:rank, rank:])
     now = mass.copy()
