@@ -13,6 +13,7 @@ from onnxprune.budget import Allocation, Item, allocate, floor_of
 from onnxprune.coreset.selection import losses
 from onnxprune.coupling import Group
 from onnxprune.coupling.scalable import scalable_groups, signed_groups
+from onnxprune.curves import lost_accuracy
 from onnxprune.errors import RefusedError
 from onnxprune.methods import Choice, Sample
 from onnxprune.ops.labels import Purpose
@@ -88,6 +89,8 @@ def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gat
             lost = losses(known.layers, known.worth, choice.order) if known.layers else None
             solved = None if trial is None else known.solved
             thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
+            if evidence is not None and evidence.right is not None:
+                lost = lost_accuracy(known, choice.order, evidence.right)
         ranked.choices.append(choice)
         ranked.losses.append(None if lost is None else lost - lost[-1])
         progress.advance()

@@ -43,8 +43,8 @@ class Options:
     layer_order : {"together", "forward", "backward"}
         Whether every group is ranked by the weights as they are, or, once it is known how many channels of each stay,
         anew from the first to the last or from the last to the first, each without what went before.
-    allocation : {"auto", "uniform", "global", "error"}
-        "auto" is by errors where data tells them, else global.
+    allocation : {"auto", "uniform", "global", "error", "accuracy"}
+        "auto" is by errors where data tells them, else global; "accuracy" thins every group to one accuracy.
     refit : {"auto", "on", "off"}
         Whether the readers' weights are solved anew on calibration data: "auto" does so unless the method brings
         weights of its own.
@@ -182,6 +182,11 @@ class Options:
                 f"--max-drop {self.max_drop:g} needs samples with classes: give them with --calib DATA, and --labels "
                 "FILE where they bring none"
             )
+        if self.allocation == "accuracy" and (self.calib is None or not self.refits):
+            raise UsageError(
+                "--allocation accuracy thins groups as far as accuracy allows, with readers solved anew: give samples "
+                "with classes by --calib DATA, and leave --refit on"
+            )
         for flag, other in (("--samples", self.samples), ("--labels", self.labels)):
             if self.calib is None and other is not None:
                 raise UsageError(f"{flag} is about the data of --calib: give those too, or leave it out")
@@ -200,7 +205,12 @@ class Options:
     @property
     def examines(self) -> bool:
         """Tell whether accuracy is asked for."""
-        return self.labels is not None or self.max_drop is not None
+        return self.labels is not None or self.needs_labels
+
+    @property
+    def needs_labels(self) -> bool:
+        """Tell whether something is decided by accuracy."""
+        return self.max_drop is not None or self.allocation == "accuracy"
 
     @property
     def refits(self) -> bool:

@@ -1,10 +1,10 @@
 """What calibration data is used for: evidence of what channels are worth, and readers that are solved anew."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, ga
 from onnxprune.reconstruct.grids import lay_open
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
+from onnxprune.reconstruct.trial import Changed, with_weights
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.shapes.infer import forget_claims, infer_shapes
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
@@ -44,11 +45,22 @@ _SAMPLES, _SAMPLES_LABELLED = 1024, 4096
 _MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 2048
 """What made-up inputs may cost: multiply-accumulates of one pass, bytes; and how many there are."""
 
+_LESSON = 512
+"""Samples that accuracy is told by while channels are chosen."""
+
 _HELD_OUT = 8
 """One in so many samples is not learnt from: fidelity is measured on it."""
 
 _EXAMINED = 4
 """One in so many samples at least is not learnt from where classes are known: accuracy has a large error on few."""
+
+
+class _Lesson(NamedTuple):
+    """Samples that accuracy is told by while channels are chosen."""
+
+    scores: Scores
+    batches: Sequence[Batch]
+    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Refiner:
         Where the data comes from and what was assumed, for the report.
     exam : Exam or None
         The same samples with their classes, where those are known.
+    lesson : tuple or None
+        Samples that are learnt from, with their classes, where budgets are found by them.
     """
 
     model: Model
@@ -76,6 +90,7 @@ class Refiner:
     held_out: tuple[Feeds, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
     exam: Exam | None = None
+    lesson: _Lesson | None = None
 
     @property
     def learns(self) -> bool:
@@ -103,7 +118,19 @@ class Refiner:
                 trial = trial_of(work.proto, self.data, len(work.coupling.groups))
         except ModelError as error:
             self._excuse(error, "layers' losses are not weighed against each other")
-        return Gathered(self._each(), trial)
+        return Gathered(self._each(), trial, self._right())
+
+    def _right(self) -> Callable[[Changed], float] | None:
+        """What tells the share of a few samples that the network gets right with some weights changed."""
+        if self.lesson is None:
+            return None
+        work, providers = self.work, self.data.providers
+        exam = set_exam(Model(with_weights(work.proto, {})), *self.lesson, providers)
+
+        def right(changed: Changed) -> float:
+            return exam.accuracy(Model(with_weights(work.proto, changed))).after
+
+        return right
 
     def _each(self) -> Iterator[Evidence]:
         """Evidence of each group.
@@ -234,17 +261,23 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
         raise DataError("no samples of one size fill a batch to tell accuracy by; give more, or leave the labels out")
     if scores is not None and labels is not None:
         exam = set_exam(model.copy(), scores, held, labels, network.providers)
-    data = Data([_narrow(batch.feeds) for batch in learnt], counts[0], network.providers, options.seed)
-    return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam)
+    few = [replace(batch, feeds=_narrow(batch.feeds)) for batch in learnt]
+    data = Data([batch.feeds for batch in few], counts[0], network.providers, options.seed)
+    lesson = None
+    if options.allocation == "accuracy" and scores is not None and labels is not None:
+        most = np.cumsum([batch.numbers.size for batch in few])
+        lesson = _Lesson(scores, few[: 1 + int(np.searchsorted(most, _LESSON))], labels)
+    return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam, lesson)
 
 
 def _graded(network: Network, analysis: Analysis, options: Options) -> tuple[Calibration, Scores | None]:
     """Find the output that classes are read off; where they are not asked for and fit none, they are left out."""
     calibration = _calibration(network, analysis, options)
     labels = calibration.labels
-    if labels is None and options.max_drop is not None:
+    if labels is None and options.needs_labels:
+        asked = "--allocation accuracy" if options.max_drop is None else f"--max-drop {options.max_drop:g}"
         raise DataError(
-            f"--max-drop {options.max_drop:g}: the calibration data have no classes to tell accuracy by; give one per "
+            f"{asked}: the calibration data have no classes to tell accuracy by; give one per "
             "sample with --labels FILE, as an array 'labels' in the .npz file, or as folders of pictures"
         )
     if labels is None:

@@ -16,7 +16,8 @@ from onnx import ModelProto, numpy_helper
 from PIL import Image
 
 import onnxprune
-from onnxprune import DataError, RefusedError, UsageError
+from onnxprune import DataError, RefusedError, UsageError, choose
+from onnxprune.curves import lost_accuracy
 from onnxprune.validate import Accuracy
 
 COUNT, CLASSES = 240, 5
@@ -350,3 +351,39 @@ def test_python_says_the_same() -> None:
         onnxprune.prune(DENSE)
     with pytest.raises(RefusedError, match="nothing can go"):
         onnxprune.prune(DENSE, max_drop=1, min_keep=100, calib=SAMPLES, labels=LABELS)
+
+
+# --- budgets of one accuracy
+
+
+def test_budgets_of_one_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves are of samples that are learnt from, and every group is thinned to about one accuracy of theirs."""
+    curves: list[NDArray[np.float64]] = []
+
+    def noted(*given: Any) -> NDArray[np.float64] | None:
+        curves.append(np.asarray(lost_accuracy(*given)))
+        return curves[-1]
+
+    monkeypatch.setattr(choose, "lost_accuracy", noted)
+    result = onnxprune.prune(DENSE, ratio=0.5, allocation="accuracy", calib=SAMPLES, labels=LABELS)
+    assert result.report["validation"]["twin"]["passed"] and len(curves) == len(result.plan.groups) == 2
+    counts = [len(group.kept) for group in result.plan.groups]
+    for curve, group in zip(curves, result.plan.groups, strict=True):
+        assert curve.size == group.channels + 1 and curve[-1] == 0 and (np.diff(curve) <= 0).all() and curve[0] > 0.3
+    lost = [curve[count] for curve, count in zip(curves, counts, strict=True)]
+    steps = [curve[count - 1] - curve[count] for curve, count in zip(curves, counts, strict=True)]
+    # So that the share is met, two groups may depart from the order by two channels each.
+    assert abs(lost[0] - lost[1]) <= 4 * max(steps)
+    assert result.report["validation"]["accuracy"]["samples"] == COUNT // 4
+
+
+def test_budgets_of_one_accuracy_need_classes_and_a_refit(command: Command) -> None:
+    path, out = command.put(DENSE), command.folder / "out.onnx"
+    np.savez(command.folder / "plain.npz", x0=SAMPLES)
+    asked = ("--ratio", "0.5", "--allocation", "accuracy")
+    command.refused(path, out, *asked, code=2, words=["--allocation accuracy", "--calib DATA"])
+    data = ("--calib", command.folder / "plain.npz")
+    command.refused(path, out, *asked, *data, words=["--allocation accuracy", "no classes", "--labels FILE"])
+    np.savez(command.folder / "y.npz", x0=SAMPLES, labels=LABELS)
+    known = ("--calib", command.folder / "y.npz", "--refit", "off")
+    command.refused(path, out, *asked, *known, code=2, words=["--allocation accuracy", "--refit on"])

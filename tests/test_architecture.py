@@ -25,7 +25,7 @@ FLOORS = (
     {"report", "progress"},
     {"options"},
     {"analysis"},
-    {"score"},
+    {"curves", "score"},
     {"choose", "facts", "flags", "refine"},
     {"certify"},
     {"decide"},

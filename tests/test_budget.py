@@ -315,3 +315,17 @@ def test_a_share_is_met_where_the_fine_channels_are_those_that_should_stay() -> 
     for ratio in (0.1, 0.24, 0.3, 0.37, 0.5):
         found = allocate(cost, [cheap, dear], ratio, allocation="error")
         assert abs(found.removed - ratio) <= 0.01 and sizes[1] - found.counts[1] <= 8
+
+
+def test_all_groups_are_thinned_to_one_accuracy() -> None:
+    """What is lost at the counts differs by no more than a step of either group loses."""
+    cost, sizes = chain(10, 40, 60, 80, 10)
+    curves = [np.linspace(1, 0, size + 1) ** power for size, power in zip(sizes, (1, 3, 9), strict=True)]
+    made = [replace(item, losses=curve) for item, curve in zip(items(sizes), curves, strict=True)]
+    found = allocate(cost, made, 0.5, allocation="accuracy")
+    lost = [curve[count] for curve, count in zip(curves, found.counts, strict=True)]
+    step = max(float(curve[count - 1] - curve[count]) for curve, count in zip(curves, found.counts, strict=True))
+    assert found.removed == pytest.approx(0.5, abs=0.01) and max(lost) - min(lost) <= 3 * step < 0.1
+    flat = [replace(item, losses=np.zeros(item.size + 1)) for item in items(sizes)]
+    evenly = allocate(cost, items(sizes), 0.5, allocation="uniform")
+    assert allocate(cost, flat, 0.5, allocation="accuracy").counts.tolist() == evenly.counts.tolist()

@@ -5,6 +5,7 @@ and the number that go is found by bisection on the cost. *Uniform*: the j-th ch
 key (j + ½)/n, so that all groups lose the same share. *Global*: its key is its score over the group's mean score.
 *Error*: its key is what its going adds to the group's loss, over what it saves; the order that minimises the sum of all
 losses at any cost. Savings depend on what all other groups keep, so keys and counts are found in turns.
+*Accuracy*: its key is the accuracy that is lost once it is gone, so that all groups are thinned to one accuracy.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from onnxprune.budget.cost import Cost
 
 __all__ = ["ALLOCATIONS", "Allocation", "Item", "allocate", "floor_of"]
 
-ALLOCATIONS = ("uniform", "global", "error")
+ALLOCATIONS = ("uniform", "global", "error", "accuracy")
 # Below the first distance from the wanted share the order is followed to the letter; beyond the second it is refused.
 _NEAR, _POINT = 0.0025, 0.01
 # Steps that a group may depart from the allocation's order so that the share is met; more where it would be refused.
@@ -29,6 +30,8 @@ _FARTHER = (4, 8, 16)
 _PAIRED = 12
 # Times that keys are made anew for the counts that the keys before led to.
 _TURNS = 6
+# What a group that is gone counts as where accuracies are the same.
+_EVENLY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,14 @@ def _keys(item: Item, allocation: str, saved: float) -> NDArray[np.float64]:
     steps = (item.size - item.floor) // item.step
     if allocation == "error":
         return _errors(item, steps) / saved if saved > 0 else np.full(steps, np.inf)
-    if allocation == "uniform":
-        return (np.arange(steps) + 0.5) * item.step / item.size
+    evenly: NDArray[np.float64] = (np.arange(steps) + 0.5) * item.step / item.size
+    if allocation == "uniform" or (allocation == "accuracy" and item.losses is None):
+        return evenly
+    if allocation == "accuracy":
+        assert item.losses is not None
+        left = item.size - item.step * np.arange(1, steps + 1)
+        # Where nothing is lost yet, groups are thinned alike.
+        return np.asarray(item.losses[left] + _EVENLY * evenly)
     mean = float(item.scores.mean())
     scores = item.scores / mean if mean > 0 else np.ones(item.size)
     by_step = scores[: item.size - item.size % item.step].reshape(-1, item.step).mean(axis=1)[::-1]
@@ -129,7 +138,7 @@ def allocate(
         One per group.
     ratio : float
         Share of the cost to remove; what cannot be reached is not an error here.
-    allocation : {"uniform", "global", "error"}
+    allocation : {"uniform", "global", "error", "accuracy"}
     multiple : int
         Kept counts go up to a multiple of this.
 

@@ -59,10 +59,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What the original says of all groups, each in its turn, and what to try changed weights with, if anything."""
+    """What the original says of all groups, each in its turn, and what to try changed weights with, if anything.
+
+    `right` gives the share of some samples that are answered rightly then.
+    """
 
     groups: Iterator[Evidence]
     trial: Trial | None = None
+    right: Callable[[Changed], float] | None = None
 
 
 NOTHING = Evidence((), ())
