@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Print what is left of trained networks after pruning without fine-tuning: top-1 with no data, and with a few samples.
 
-    python tools/reproduce_nofinetune.py --data DATA [TASK…] [--methods auto l1 l1+refit …] [--seeds 3] [--limit 1000]
+    python tools/reproduce_nofinetune.py --data DATA [TASK…] [--methods auto l1 l1+refit auto@accuracy …] [--seeds 3]
 
 DATA holds mnist/, cifar10/, imagenet/, text/ and models/. Labels of the test sets serve for the figures only; nothing
 was tuned on them. "no data" learns from synthetic inputs, "data" from 1,024 training images (of ImageNet 512; for the
 language model texts that it writes itself) without labels. A method's name alone keeps the readers' weights, `+refit`
-solves them anew; `auto` and `submodular…` always do. Tasks: see --list.
+solves them anew; `auto` and `submodular…` always do. What follows `@` is --allocation; `accuracy` gets the training
+images' labels. Tasks: see --list.
 """
 
 from __future__ import annotations
@@ -43,13 +44,19 @@ class Task:
     model: str
 
 
+def _stored(network: str) -> tuple[str, str, str]:
+    """File of the training images of a network that reproduce_accuracy.py knows, and what they are called there."""
+    mnist = "mnist" in NETWORKS[network].images
+    return ("mnist/mnist.npz", "x_train", "y_train") if mnist else ("cifar10/calib.npz", "x", "y")
+
+
 def _known(name: str) -> tuple[str, Callable[[Path, int | None], tuple[Array, Array, Array | None]]]:
     """Model file and data of a network that reproduce_accuracy.py knows."""
     network = NETWORKS[name]
 
     def load(data: Path, limit: int | None) -> tuple[Array, Array, Array | None]:
         images, labels = network.test_set(data, limit)
-        file, key = ("mnist/mnist.npz", "x_train") if "mnist" in network.images else ("cifar10/calib.npz", "x")
+        file, key, _ = _stored(name)
         with np.load(data / file) as stored:
             calibration = network.normalised(stored[key][:SAMPLES])
         return images, labels, calibration
@@ -94,6 +101,7 @@ def _tasks() -> dict[str, Task]:
     lenet, lenet_data = _known("LeNet-300-100")
     mobile = "imagenet-mobilenet_v2_1.0_224_qat_dequant_fp32.onnx"
     squeeze, shuffle = "imagenet-squeezenet_v1.0_dequant_fp32.onnx", "imagenet-shufflenet-v2-12_dequant_fp32.onnx"
+    integers = "imagenet-shufflenet-v2-12-int8.onnx"
     return {
         "vgg16-uniform30": Task("VGG-16", {**half, "ratio": 0.3}, (90.0, 92.5), vgg_data, vgg),
         "vgg16-uniform50": Task("VGG-16", {**half, "ratio": 0.5}, (82.0, 90.0), vgg_data, vgg),
@@ -110,6 +118,9 @@ def _tasks() -> dict[str, Task]:
             "SqueezeNet", {"ratio": 0.3}, (None, 57.6), _pictures(lambda x: x / 255 - 0.5, 1), squeeze
         ),
         "shufflenetv2-params30": Task("ShuffleNetV2", {"ratio": 0.3}, (None, 77.4), _pictures(_imagenet, 0), shuffle),
+        "shufflenetv2int8-params30": Task(
+            "ShuffleNetV2 of 8 bits", {"ratio": 0.3}, (None, None), _pictures(_imagenet, 0), integers
+        ),
         "llama-params20": Task("stories260K", {"ratio": 0.2}, (59.8, None), _tokens, "text-stories260K_llama.onnx"),
     }
 
@@ -130,11 +141,18 @@ def measured(model: onnx.ModelProto, inputs: Array, labels: Array) -> float:
     return 100 * float(np.mean(right))
 
 
-def request_of(method: str, task: Task, calibration: Array | None, seed: int) -> dict[str, Any]:
+def request_of(
+    method: str, task: Task, calibration: Array | None, seed: int, classes: Array | None = None
+) -> dict[str, Any]:
     """What a row of the table asks for."""
+    method, _, allocation = method.partition("@")
     name, _, refit = method.partition("+")
     alone = not refit and name not in ("auto", "submodular", "submodular-seq", "submodular-layer")
     request = {**task.request, "method": name, "seed": seed, "refit": "off" if alone else "on"}
+    if allocation:
+        request["allocation"] = allocation
+    if allocation == "accuracy":
+        request["labels"] = classes
     if alone:
         request.setdefault("allocation", "global")
         return request
@@ -146,16 +164,21 @@ def row(name: str, task: Task, args: argparse.Namespace) -> None:
     path = args.data / "models" / task.model
     inputs, labels, calibration = task.data(args.data, args.limit)
     before = measured(onnx.load(path), inputs, labels)
+    classes = None
+    if task.network in NETWORKS:
+        file, _, key = _stored(task.network)
+        with np.load(args.data / file) as stored:
+            classes = stored[key][:SAMPLES].astype(np.int64)
     wanted = " / ".join("–" if value is None else f"{value:g}" for value in task.wanted)
     for method in args.methods:
         cells = []
         for given in (None, calibration):
-            if given is None and cells:
+            if given is None and (cells or method.endswith("@accuracy")):
                 cells.append("–")
                 continue
             found, start = [], time.perf_counter()
             for seed in range(args.seeds if method in ("auto", "random+refit") or given is None else 1):
-                result = onnxprune.prune(path, **request_of(method, task, given, seed))
+                result = onnxprune.prune(path, **request_of(method, task, given, seed, classes))
                 found.append(measured(result.model, inputs, labels))
                 if method in ("l1", "l2", "coreset", "lowner"):
                     break
