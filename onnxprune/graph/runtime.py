@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,8 @@ class LoadError(ModelError):
 
 # It stores weights of floats between activations of integers as integers, with steps of its own.
 _DISABLED = ("WeightBiasQuantization",)
+# It makes signed weights unsigned beside signed activations too, which no kernel of QLinearConv takes.
+_UNSIGNING = "Avx2WeightS8ToU8Transformer"
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,14 @@ def _start(
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     if weights:
         options.add_external_initializers(list(weights), list(weights.values()))
-    return onnxruntime.InferenceSession(
-        model,
-        options,
-        providers=_with_settings(providers),
-        disabled_optimizers=[*_DISABLED, *([] if effort.fold else ["ConstantFolding"])],
-        enable_fallback=0,
+    disabled = [*_DISABLED, *([] if effort.fold else ["ConstantFolding"])]
+    start = partial(
+        onnxruntime.InferenceSession, model, options, providers=_with_settings(providers), enable_fallback=0
     )
+    try:
+        return start(disabled_optimizers=disabled)
+    except state.NotImplemented:
+        return start(disabled_optimizers=[*disabled, _UNSIGNING])
 
 
 def _with_settings(providers: Sequence[str]) -> list[Any]:

@@ -2,7 +2,8 @@
 
     p = aᵀW on the columns that are left;   per output   min over s, b of  E(y − s p − b)² + λ (s − 1)²
 
-λ is the same share of E(p − p̄)² that other readers have as their ridge. Without means taken out b is none.
+λ is the same share of E(p − p̄)² that other readers have as their ridge. Without means taken out b is none. Weights that
+are stored as integers keep s = 1: what rounding makes of others cannot be told from these sums.
 """
 
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ class WideMoments:
         if self.reader.bias:
             pp, py, yy = pp - p * p, py - p * y, yy - y * y
         factors = (py + RIDGE * pp) / np.maximum((1 + RIDGE) * pp, np.finfo(np.float64).tiny)
-        factors = np.where(pp > 0, factors, 1.0)
+        factors = np.where((pp > 0) & (self.reader.grid is None), factors, 1.0)
         total = max(float(yy.sum()), 1e-30)
         missed, before = (float((yy - 2 * s * py + s * s * pp).sum()) / total for s in (factors, np.ones_like(factors)))
         inner, outer = ((start[:, 0] + part) for start, part in zip(self.starts, (p, y), strict=True))
