@@ -317,7 +317,7 @@ def _asked(decision: Decision, options: Options, replay: Plan | None, clock: Clo
     return {
         "request": options.request() if replay is None else {**plan.request, "replayed": plan.source},
         "data": None if refiner is None else refiner.facts,
-        "refit": {item.reader.site: {"missed": item.missed, "missed_before": item.missed_before} for item in readers},
+        "refit": {item.reader.site: item.facts for item in readers},
         "search": searched(decision.tried),
         "time": clock.rounded(),
     }

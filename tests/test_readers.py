@@ -78,7 +78,7 @@ def _matrix_bias() -> ModelProto:
 
 
 @pytest.mark.parametrize(("build", "found"), [
-    (_shared_weight, ["gemm0", "gemm5"]),
+    (_shared_weight, ["gemm0", "gemm2", "gemm4", "gemm5"]),
     (_computed_weight, ["gemm0", "gemm4"]),
     (_scaled, ["gemm0", "gemm3"]),
     (_depthwise, ["conv0", "conv3"]),

@@ -69,6 +69,9 @@ def test_no_reader_is_made_worse_and_the_same_seed_gives_the_same_bytes(method: 
     first, again = (prune(proto, ratio=0.6, best_effort=True, method=method, calib=calib, seed=3) for _ in range(2))
     assert first.report["refit"]
     assert all(item["missed"] <= item["missed_before"] for item in first.report["refit"].values())
+    assert all(
+        item["relative_error"] == pytest.approx((2 / item["rows"]) ** 0.5) for item in first.report["refit"].values()
+    )
     assert first.model.SerializeToString() == again.model.SerializeToString()
     replayed = prune(proto, replay=first.plan, calib=calib, seed=3)
     assert replayed.model.SerializeToString() == first.model.SerializeToString()

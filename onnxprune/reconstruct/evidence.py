@@ -17,7 +17,7 @@ from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
 from onnxprune.reconstruct.partners import partner_of, scale_behind
 from onnxprune.reconstruct.pooled import pooled_of
-from onnxprune.reconstruct.readers import Reader
+from onnxprune.reconstruct.readers import Reader, shared
 from onnxprune.reconstruct.thinned import Thinned
 from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.reconstruct.views import Workpiece
@@ -204,7 +204,7 @@ def _measured(work: Workpiece, readers: Sequence[Reader], data: Data) -> tuple[d
     each = data.samples / len(data.batches)
     batches = data.batches[-max(1, round(_ENOUGH / each)) :]
     samples = round(each * len(batches))
-    moments = {r.result: Moments(r, samples, centred=bool(r.bias), rows=TO_CHOOSE, leaves_out=False) for r in readers}
+    moments = shared(readers, lambda r: Moments(r, samples, centred=bool(r.bias), rows=TO_CHOOSE, leaves_out=False))
     rng = np.random.default_rng([data.seed, 5])
     for batch in batches:
         values = {**batch, **session.run(batch)}

@@ -1,7 +1,9 @@
 """Which nodes read channels through a stored matrix that can be solved anew, and the biases they are given for it."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from onnxprune.reconstruct.forms import Form, form_of
 from onnxprune.reconstruct.grids import Grid
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Reader", "find_readers", "give_biases"]
+__all__ = ["Reader", "find_readers", "give_biases", "shared"]
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
@@ -57,8 +59,20 @@ class Reader:
     bias_grid: Grid | None = None
 
 
+_Item = TypeVar("_Item")
+
+
+def shared(readers: Sequence[Reader], make: Callable[[Reader], _Item]) -> dict[str, _Item]:
+    """Make something of each reader, once for those of one weight; by their results."""
+    made: dict[str, _Item] = {}
+    for reader in readers:
+        if reader.weight not in made:
+            made[reader.weight] = make(reader)
+    return {reader.result: made[reader.weight] for reader in readers}
+
+
 def _linear(index: Index, shapes: Shapes) -> Iterator[tuple[int, NodeProto, Form]]:
-    """Yield the nodes that multiply by a stored float matrix which nothing else uses."""
+    """Yield the nodes that multiply by a stored float matrix which nothing else uses but others like them."""
     for number, node in enumerate(index.nodes):
         if len(node.input) < 2 or node.input[0] in index.constants:
             continue
@@ -66,11 +80,25 @@ def _linear(index: Index, shapes: Shapes) -> Iterator[tuple[int, NodeProto, Form
         names = (node.input[0], node.output[0])
         if weight is None or weight.data_type not in _FLOATS or any(name not in shapes.shapes for name in names):
             continue
-        if not _is_private(node.input[1], index):
-            continue
         form = form_of(node, tuple(weight.dims), shapes.shapes[node.input[0]])
-        if form is not None:
+        if form is not None and _is_of(node, index):
             yield number, node, form
+
+
+def _is_of(node: NodeProto, index: Index) -> bool:
+    """Tell whether all that reads a node's weight is spelled as the node is."""
+    name = node.input[1]
+    alike = [index.nodes[edge.node] for edge in index.consumers[name] if edge.input == 1]
+    attributes = sorted(item.SerializeToString() for item in node.attribute)
+    same = all(
+        (each.op_type, each.domain) == (node.op_type, node.domain)
+        and sorted(item.SerializeToString() for item in each.attribute) == attributes
+        and each.input[0] not in index.constants
+        for each in alike
+    )
+    return (
+        same and len(alike) == len(index.consumers[name]) and name not in index.captured and name not in index.outputs
+    )
 
 
 def _is_private(name: str, index: Index) -> bool:
@@ -174,7 +202,7 @@ def find_readers(
     Returns
     -------
     list of Reader
-        In the order of their nodes. Left out are weights that several nodes share or that are computed, and products
+        In the order of their nodes. Left out are weights that are computed or that other nodes share, and products
         of activations of which positions other than those that are summed over can go.
     """
     free = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
@@ -194,7 +222,26 @@ def find_readers(
             width = _width(node, shapes) // form.groups
             own = (grids or {}).get(node.input[1]), (grids or {}).get(found[0])
             readers.append(Reader(number, *names, form, columns, width, deep, *own))
-    return readers
+    return _whole(readers, index)
+
+
+def _whole(readers: list[Reader], index: Index) -> list[Reader]:
+    """Leave out those whose weight is also read by a node that is none, or reads other channels through it."""
+    by_weight: dict[str, list[Reader]] = defaultdict(list)
+    for reader in readers:
+        by_weight[reader.weight].append(reader)
+    found = []
+    for reader in readers:
+        alike = by_weight[reader.weight]
+        same = all(
+            each.form == reader.form
+            and np.array_equal(each.units, reader.units)
+            and bool(each.bias) == bool(reader.bias)
+            for each in alike
+        )
+        if same and len(alike) == len(index.consumers[reader.weight]):
+            found.append(reader)
+    return found
 
 
 def _units(labels: Labels, axis: int, coupling: Coupling, free: NDArray[np.bool_]) -> NDArray[np.int64] | None:

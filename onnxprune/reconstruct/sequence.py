@@ -13,6 +13,8 @@ The asymmetric form is AsymInChange of El Halabi et al., arXiv 2203.04940, secti
 """
 
 import logging
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,8 +32,8 @@ from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import scale_behind
-from onnxprune.reconstruct.readers import Reader
-from onnxprune.reconstruct.stages import Order, Stages, in_order
+from onnxprune.reconstruct.readers import Reader, shared
+from onnxprune.reconstruct.stages import Order, Stages, in_order, reached_together
 from onnxprune.reconstruct.views import Measured, Stage, Views, Workpiece
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
 from onnxprune.threads import blas_threads
@@ -44,13 +46,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Solved:
-    """A reader's new weight and bias, and the share of its targets' variance that they miss; with the old ones, too."""
+    """A reader's new weight and bias, and the share of its targets' variance that they miss; with the old ones, too.
+
+    Both shares are told by so many rows, positions of samples, with the error that drawing these leaves.
+    """
 
     reader: Reader
     weight: NDArray[np.float32]
     bias: NDArray[np.float32] | None
     missed: float
     missed_before: float
+    rows: int
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What the report says; the error, over the shares, is that of a variance, √(2 / rows) of normal numbers."""
+        error = math.sqrt(2.0 / self.rows)
+        shares = {"missed": self.missed, "missed_before": self.missed_before}
+        return {**shares, "rows": self.rows, "relative_error": error}
 
 
 @dataclass
@@ -126,14 +139,34 @@ class _Sequence:
         self.readers = {
             work.index.nodes[reader.node].output[0]: reader for reader in work.readers if reader.node in behind
         }
-        order = in_order(work.proto, self.readers.keys())
-        self.twin, masked = _masked(work)
+        self._tie()
+        together = self._sharing()
+        order = in_order(work.proto, self.readers.keys(), together)
+        self.twin, masked = _masked(work, list(self.readers.values()))
         original = Stages(work.proto, order, order.after, data.batches, data.providers)
-        again = in_order(masked, self.readers.keys())
+        again = in_order(masked, self.readers.keys(), together)
         assert again.readers == order.readers, "masks change no stage"
         self.pruned = Stages(masked, again, again.before, data.batches, data.providers)
         self.views = Views(work, form, data.seed, original, self.pruned)
         self.order: Order = order
+
+    def _sharing(self) -> list[list[str]]:
+        """Readers of one weight, by the first outputs of their nodes."""
+        by_weight: dict[str, list[str]] = defaultdict(list)
+        for name, reader in self.readers.items():
+            by_weight[reader.weight].append(name)
+        return [names for names in by_weight.values() if len(names) > 1]
+
+    def _tie(self) -> None:
+        """Leave out readers of one weight that cannot be solved together: one depends on another, or is not here."""
+        sharing = self._sharing()
+        able = reached_together(self.work.proto, self.readers.keys(), sharing)
+        every = Counter(reader.weight for reader in self.work.readers)
+        here = Counter(reader.weight for reader in self.readers.values())
+        unable = {name for names in sharing if names not in able for name in names}
+        for name, reader in list(self.readers.items()):
+            if name in unable or here[reader.weight] < every[reader.weight]:
+                del self.readers[name]
 
     def _behind(self) -> set[int]:
         """Nodes that read thinned groups, and all that depends on what they make."""
@@ -180,9 +213,10 @@ class _Sequence:
         Channels are chosen by what they are worth to the reader's own result; what is lacking elsewhere is no matter.
         """
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self._labels]), self._labels, None))
-        moments = {r.result: self._moments(r) for r in stage.readers}
+        moments = shared(stage.readers, self._moments)
         apart = {r.result for r in stage.readers if choosing and stage.partners[r.result] is not None}
-        plain = {r.result: self._moments(r) if r.result in apart else moments[r.result] for r in stage.readers}
+        others = shared(stage.readers, self._moments)
+        plain = {r.result: (others if r.result in apart else moments)[r.result] for r in stage.readers}
         for found in self.views.rows(stage, stage.readers, moments, stay=bool(stage.rectifiers)):
             name = found.reader.result
             for each, targets in ((moments, found.targets + found.lacking), (plain, found.targets)):
@@ -271,7 +305,9 @@ class _Sequence:
         bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
         if bias is not None and reader.bias_grid is not None:
             bias = reader.bias_grid.nearest(bias)
-        self.result.solved[self.work.product(reader)] = Solved(reader, weight, bias, found.missed, found.missed_before)
+        self.result.solved[self.work.product(reader)] = Solved(
+            reader, weight, bias, found.missed, found.missed_before, moments.count
+        )
         self._write(reader.weight, weight)
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))
@@ -297,14 +333,14 @@ class _Sequence:
         self.pruned.stored(name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
 
 
-def _masked(work: Workpiece) -> tuple[Twin, ModelProto]:
+def _masked(work: Workpiece, readers: Sequence[Reader]) -> tuple[Twin, ModelProto]:
     """The network with masks as further inputs, and nothing else added to it."""
     proto = ModelProto()
     proto.CopyFrom(work.proto)
     twin = build_twin(proto, Index(proto), work.shapes, work.coupling, scaled=False, rounded=True)
     del proto.graph.output[len(work.proto.graph.output) :]
     # A weight that is zero where a channel is gone needs no mask, and what is gone may change until it is solved.
-    sources = {work.index.nodes[reader.node].output[0]: reader.source for reader in work.readers}
+    sources = {work.index.nodes[reader.node].output[0]: reader.source for reader in readers}
     for node in proto.graph.node:
         if node.output[0] in sources:
             node.input[0] = sources[node.output[0]]

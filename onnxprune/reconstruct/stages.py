@@ -19,7 +19,7 @@ from onnxprune.graph.index import Index, outer_reads
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.graph.sections import Sections
 
-__all__ = ["Order", "Stages", "described", "in_order"]
+__all__ = ["Order", "Stages", "described", "in_order", "reached_together"]
 
 _IN_MEMORY = 1 << 29
 
@@ -44,7 +44,7 @@ class Order:
     after: tuple[int, ...]
 
 
-def in_order(proto: ModelProto, readers: Collection[str]) -> Order:
+def in_order(proto: ModelProto, readers: Collection[str], together: Sequence[Collection[str]] = ()) -> Order:
     """Sort the nodes of a network into stages.
 
     Parameters
@@ -52,15 +52,10 @@ def in_order(proto: ModelProto, readers: Collection[str]) -> Order:
     proto : ModelProto
     readers : collection of str
         First outputs of the nodes that end a stage.
+    together : sequence of collection of str
+        Readers that are to be in one stage; see `reached_together`.
     """
-    stage_of: dict[str, int] = {}
-    keys = []
-    for number, node in enumerate(proto.graph.node):
-        stage = max((stage_of.get(name, 0) for name in (*node.input, *outer_reads(node))), default=0)
-        reads = bool(node.output) and node.output[0] in readers
-        keys.append((stage, reads, number))
-        stage_of.update(dict.fromkeys(node.output, stage + reads))
-    keys.sort()
+    keys = _stages(proto, readers, together)
     names = [proto.graph.node[number].output[0] if reads else "" for _, reads, number in keys]
     count = 1 + max((stage for stage, reads, _ in keys if reads), default=-1)
     own = [[place for place, (stage, reads, _) in enumerate(keys) if reads and stage == each] for each in range(count)]
@@ -70,6 +65,41 @@ def in_order(proto: ModelProto, readers: Collection[str]) -> Order:
         tuple(places[0] for places in own),
         tuple(places[-1] + 1 for places in own),
     )
+
+
+def reached_together(
+    proto: ModelProto, readers: Collection[str], together: Sequence[Collection[str]]
+) -> list[Collection[str]]:
+    """Of readers that are to be in one stage those that can be: none depends on another."""
+    able: list[Collection[str]] = []
+    for some in together:
+        if len(some) > 1 and _stages(proto, readers, [*able, some]):
+            able.append(some)
+    return able
+
+
+def _stages(
+    proto: ModelProto, readers: Collection[str], together: Sequence[Collection[str]]
+) -> list[tuple[int, bool, int]]:
+    """Stage of each node, whether it is a reader, and its number, sorted; nothing where readers cannot be together."""
+    least: dict[str, int] = {}
+    while True:
+        stage_of: dict[str, int] = {}
+        keys, own = [], dict[str, int]()
+        for number, node in enumerate(proto.graph.node):
+            stage = max((stage_of.get(name, 0) for name in (*node.input, *outer_reads(node))), default=0)
+            reads = bool(node.output) and node.output[0] in readers
+            if reads:
+                stage = max(stage, least.get(node.output[0], 0))
+                own[node.output[0]] = stage
+            keys.append((stage, reads, number))
+            stage_of.update(dict.fromkeys(node.output, stage + reads))
+        late = {name: max(own[each] for each in some) for some in together for name in some}
+        if all(own[name] == stage for name, stage in late.items()):
+            return sorted(keys)
+        if max(late.values()) > len(own):
+            return []
+        least = late
 
 
 class Stages:
