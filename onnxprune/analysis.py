@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnxprune.budget import Cost
 from onnxprune.calibrate.feeds import random_feeds, shape_attempts
-from onnxprune.coupling import Coupling, Held, couple, walk
+from onnxprune.coupling import Coupling, couple, walk
 from onnxprune.coupling.costs import MEASURES, measure
 from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
@@ -20,7 +20,6 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.graph.staged import open_session
 from onnxprune.ops import RULES
-from onnxprune.ops.labels import Fixed, Purpose
 from onnxprune.options import Options
 from onnxprune.prepare.plain import Prepared, prepare
 from onnxprune.prepare.precision import has_other_floats, widen
@@ -123,10 +122,7 @@ def _select(coupling: Coupling, index: Index, include: tuple[str, ...], exclude:
         out = ~_touching(_matching(include, "--include", index), coupling, index)
     if exclude:
         out |= _touching(_matching(exclude, "--exclude", index), coupling, index)
-    groups = tuple(group for group in coupling.groups if not out[group.units].any())
-    left = [group for group in coupling.groups if out[group.units].any()]
-    held = tuple(Held(g.name, Fixed(Purpose.EXCLUDED, g.name), g.units, g.blocks, g.times) for g in left)
-    return replace(coupling, groups=groups, held=coupling.held + held, group_of={group.name: group for group in groups})
+    return coupling.without([group for group in coupling.groups if out[group.units].any()])
 
 
 def made_plain(model: Model, options: Options, like: Prepared | None = None) -> Prepared:

@@ -89,8 +89,8 @@ def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gat
             lost = losses(known.layers, known.worth, choice.order) if known.layers else None
             solved = None if trial is None else known.solved
             thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
-            if evidence is not None and evidence.right is not None:
-                lost = lost_accuracy(known, choice.order, evidence.right)
+            if evidence is not None and evidence.thinned is not None:
+                lost = lost_accuracy(number, known, choice.order, evidence.thinned)
         ranked.choices.append(choice)
         ranked.losses.append(None if lost is None else lost - lost[-1])
         progress.advance()

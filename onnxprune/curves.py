@@ -10,43 +10,39 @@ M. El Halabi, S. Srinivas, S. Lacoste-Julien, "Data-Efficient Structured Pruning
 2022, arXiv 2203.04940, section 5: per-layer budgets by equal accuracy.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from onnxprune.reconstruct.evidence import Evidence
-from onnxprune.reconstruct.trial import Changed
+from onnxprune.reconstruct.thinned import Thinned
 
 __all__ = ["lost_accuracy"]
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 
 
-def lost_accuracy(
-    known: Evidence, order: NDArray[np.int64], right: Callable[[Changed], float]
-) -> NDArray[np.float64] | None:
+def lost_accuracy(number: int, known: Evidence, order: NDArray[np.int64], thinned: Thinned) -> NDArray[np.float64]:
     """Lost accuracy where the first j channels of an order stay, for every j.
 
     Parameters
     ----------
-    known : Evidence
+    number : int
         Of the group.
+    known : Evidence
+        Of it.
     order : ndarray of int (n,)
-    right : callable
-        Share of the samples that the network gets right with some weights changed; all of the original's with none.
+    thinned : Thinned
+        Tells how often the network is right then.
 
     Returns
     -------
-    ndarray of float64 (n + 1,) or None
-        Not increasing, zero at the end; between the shares that were tried a line. None where no reader is solved.
+    ndarray of float64 (n + 1,)
+        Not increasing, zero at the end; between the shares that were tried a line.
     """
-    if known.solved is None:
-        return None
     counts = np.unique(np.clip(np.rint(np.array(_SHARES) * order.size), 1, max(order.size - 1, 1)).astype(np.int64))
-    best = right({})
-    lost = np.array([best - right(known.solved(order[:count])) for count in counts])
+    best = thinned.exam.right
+    lost = best - thinned.right(number, [order[:count] for count in counts], known.solved)
     # Samples are few: what is lost with more channels than others is chance.
     lost = np.maximum(isotonic_regression(lost, increasing=False).x, 0.0)
     places = np.concatenate([[0], counts, [order.size]])

@@ -150,8 +150,8 @@ def prune_parser() -> argparse.ArgumentParser:
         "A",
         f"how the share is spread: auto, {allocations} (default: auto; error: so that what is lost is least, by data; "
         "global: by normalised scores; uniform: every group alike; accuracy: every group as far as one accuracy "
-        "allows, told by samples with classes, at nine runs of 512 of them for each group; auto: error where there is "
-        "data, else global)",
+        "allows, told by up to 512 samples with classes, at eight runs of them from each group's readers on; auto: "
+        "error where there is data, else global)",
         default="auto",
     )
     parser.value(

@@ -187,6 +187,13 @@ class Options:
                 "--allocation accuracy thins groups as far as accuracy allows, with readers solved anew: give samples "
                 "with classes by --calib DATA, and leave --refit on"
             )
+        if self.allocation == "accuracy" and (METHODS[self.method].weighs or self.layer_order != "together"):
+            able = ", ".join(name for name, recipe in METHODS.items() if not recipe.weighs)
+            raise UsageError(
+                "--allocation accuracy tries what stays of each group before it is known how much of the others does, "
+                f"which --method {self.method} with --layer-order {self.layer_order} draws or ranks anew after that; "
+                f"choose from {able}, and leave --layer-order together"
+            )
         for flag, other in (("--samples", self.samples), ("--labels", self.labels)):
             if self.calib is None and other is not None:
                 raise UsageError(f"{flag} is about the data of --calib: give those too, or leave it out")

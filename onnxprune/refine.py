@@ -27,7 +27,7 @@ from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, ga
 from onnxprune.reconstruct.grids import lay_open
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
-from onnxprune.reconstruct.trial import Changed, with_weights
+from onnxprune.reconstruct.thinned import Thinned
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.shapes.infer import forget_claims, infer_shapes
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
@@ -56,11 +56,10 @@ _EXAMINED = 4
 
 
 class _Lesson(NamedTuple):
-    """Samples that accuracy is told by while channels are chosen."""
+    """Samples that accuracy is told by while channels are chosen, and the others, which readers are solved on then."""
 
-    scores: Scores
-    batches: Sequence[Batch]
-    labels: NDArray[np.int64]
+    exam: Exam
+    others: Data
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Refiner:
     exam : Exam or None
         The same samples with their classes, where those are known.
     lesson : tuple or None
-        Samples that are learnt from, with their classes, where budgets are found by them.
+        What is learnt from in two, where budgets are found by accuracy.
     """
 
     model: Model
@@ -118,19 +117,7 @@ class Refiner:
                 trial = trial_of(work.proto, self.data, len(work.coupling.groups))
         except ModelError as error:
             self._excuse(error, "layers' losses are not weighed against each other")
-        return Gathered(self._each(), trial, self._right())
-
-    def _right(self) -> Callable[[Changed], float] | None:
-        """What tells the share of a few samples that the network gets right with some weights changed."""
-        if self.lesson is None:
-            return None
-        work, providers = self.work, self.data.providers
-        exam = set_exam(Model(with_weights(work.proto, {})), *self.lesson, providers)
-
-        def right(changed: Changed) -> float:
-            return exam.accuracy(Model(with_weights(work.proto, changed))).after
-
-        return right
+        return Gathered(self._each(), trial, None if self.lesson is None else Thinned(work, self.lesson.exam))
 
     def _each(self) -> Iterator[Evidence]:
         """Evidence of each group.
@@ -142,7 +129,7 @@ class Refiner:
         """
         work, told = self.work, 0
         try:
-            for evidence in gather(work, self.data):
+            for evidence in gather(work, self.data if self.lesson is None else self.lesson.others):
                 told += 1
                 yield evidence
         except ModelError as error:
@@ -261,13 +248,35 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
         raise DataError("no samples of one size fill a batch to tell accuracy by; give more, or leave the labels out")
     if scores is not None and labels is not None:
         exam = set_exam(model.copy(), scores, held, labels, network.providers)
-    few = [replace(batch, feeds=_narrow(batch.feeds)) for batch in learnt]
-    data = Data([batch.feeds for batch in few], counts[0], network.providers, options.seed)
-    lesson = None
-    if options.allocation == "accuracy" and scores is not None and labels is not None:
-        most = np.cumsum([batch.numbers.size for batch in few])
-        lesson = _Lesson(scores, few[: 1 + int(np.searchsorted(most, _LESSON))], labels)
+    data, lesson = _data(learnt, network, options), None
+    if options.allocation == "accuracy" and learns and scores is not None:
+        lesson = _lesson(network, calibration, options, scores, np.concatenate([batch.numbers for batch in learnt]))
     return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam, lesson)
+
+
+def _data(batches: Sequence[Batch], network: Network, options: Options) -> Data:
+    samples = sum(batch.numbers.size for batch in batches)
+    return Data([_narrow(batch.feeds) for batch in batches], samples, network.providers, options.seed)
+
+
+def _lesson(
+    network: Network, calibration: Calibration, options: Options, scores: Scores, learnt: NDArray[np.int64]
+) -> _Lesson:
+    """Draw the samples that accuracy is told by while channels are chosen: no more than half of what is learnt from.
+
+    What readers are solved on is left out: they do better there than elsewhere.
+    """
+    unit, labels = _unit(network), calibration.labels
+    assert labels is not None
+    drawn = np.random.default_rng([options.seed, 9]).permutation(learnt)
+    count = min(_LESSON, drawn.size // 2) // unit * unit
+    if not count:
+        raise DataError(f"--allocation accuracy: {drawn.size} samples to learn from are too few to divide; give more")
+    told, others = (list(calibration.start(np.sort(part))) for part in (drawn[:count], drawn[count:]))
+    exam = set_exam(network.model.copy(), scores, told, labels, network.providers)
+    exam.require_right("--allocation accuracy")
+    narrow = replace(exam, batches=tuple(map(_narrow, exam.batches)))
+    return _Lesson(narrow, _data(others, network, options))
 
 
 def _graded(network: Network, analysis: Analysis, options: Options) -> tuple[Calibration, Scores | None]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from onnxprune.choose import floors
 from onnxprune.decide import Decision, Ground, Tried, decide
-from onnxprune.errors import DataError, RefusedError
+from onnxprune.errors import RefusedError
 from onnxprune.options import Options
 from onnxprune.progress import Clock
-from onnxprune.validate import Accuracy, Exam
+from onnxprune.validate import Accuracy
 
 __all__ = ["search"]
 
@@ -42,7 +42,7 @@ def search(ground: Ground, options: Options, clock: Clock) -> Decision:
     """
     assert options.max_drop is not None and ground.refiner is not None and ground.refiner.exam is not None
     exam = ground.refiner.exam
-    _require_right(exam, options)
+    exam.require_right(f"--max-drop {options.max_drop:g}")
     ratio = high = _most(ground, options)
     low, best, tried = 0.0, None, list[Tried]()
     while not tried or (len(tried) < _TRIALS and high - low > _NEAR):
@@ -92,15 +92,6 @@ def _decided(ground: Ground, options: Options, clock: Clock, *, again: bool) -> 
 def _keeps(accuracy: Accuracy, points: float) -> bool:
     """Tell whether no more is lost than may be, but for rounding."""
     return 100 * accuracy.drop <= points + 1e-9
-
-
-def _require_right(exam: Exam, options: Options) -> None:
-    if exam.guessed:
-        raise DataError(
-            f"--max-drop {options.max_drop:g}: the network is right on {exam.right:.1%} of {exam.labels.size} samples, "
-            "as by guessing, so there is nothing to lose; check that the labels are in the order of the samples and "
-            "numbered as the network's classes, and how inputs are scaled"
-        )
 
 
 def _refusal(tried: list[Tried], options: Options) -> RefusedError:

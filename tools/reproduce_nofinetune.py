@@ -6,8 +6,8 @@
 DATA holds mnist/, cifar10/, imagenet/, text/ and models/. Labels of the test sets serve for the figures only; nothing
 was tuned on them. "no data" learns from synthetic inputs, "data" from 1,024 training images (of ImageNet 512; for the
 language model texts that it writes itself) without labels. A method's name alone keeps the readers' weights, `+refit`
-solves them anew; `auto` and `submodular…` always do. What follows `@` is --allocation; `accuracy` gets the training
-images' labels. Tasks: see --list.
+solves them anew; `auto` and `submodular…` always do. What follows `@` is --allocation: the training images have their
+labels then, so that all allocations learn from the same three quarters of them. Tasks: see --list.
 """
 
 from __future__ import annotations
@@ -151,12 +151,12 @@ def request_of(
     request = {**task.request, "method": name, "seed": seed, "refit": "off" if alone else "on"}
     if allocation:
         request["allocation"] = allocation
-    if allocation == "accuracy":
-        request["labels"] = classes
     if alone:
         request.setdefault("allocation", "global")
         return request
-    return request if calibration is None else {**request, "calib": calibration}
+    if calibration is None:
+        return request
+    return {**request, "calib": calibration, **({"labels": classes} if allocation else {})}
 
 
 def row(name: str, task: Task, args: argparse.Namespace) -> None:

@@ -4,8 +4,8 @@ All ties are edges of one graph over labels; its connected components are the un
 the same axes of the same tensors form a group, of which at least one stays; so no tensor becomes empty.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,13 @@ class Coupling:
         gone = np.zeros(int(self.unit_of.max(initial=-1)) + 1, dtype=bool)
         gone[removed] = True
         return Kept(~gone[self.unit_of])
+
+    def without(self, left: Sequence[Group]) -> "Coupling":
+        """The same with some groups held, as if the options left them out."""
+        names = {group.name for group in left}
+        groups = tuple(group for group in self.groups if group.name not in names)
+        held = tuple(Held(g.name, Fixed(Purpose.EXCLUDED, g.name), g.units, g.blocks, g.times) for g in left)
+        return replace(self, groups=groups, held=self.held + held, group_of={group.name: group for group in groups})
 
 
 def _components(trace: Trace, extra: list[tuple[Array, Array]]) -> Array:

@@ -18,6 +18,7 @@ from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
 from onnxprune.reconstruct.partners import partner_of, scale_behind
 from onnxprune.reconstruct.pooled import pooled_of
 from onnxprune.reconstruct.readers import Reader, shared
+from onnxprune.reconstruct.thinned import Thinned
 from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.reconstruct.wide import WIDEST
@@ -61,12 +62,12 @@ class Evidence:
 class Gathered:
     """What the original says of all groups, each in its turn, and what to try changed weights with, if anything.
 
-    `right` gives the share of some samples that are answered rightly then.
+    `thinned` tells accuracy of a network of which one group is thinned.
     """
 
     groups: Iterator[Evidence]
     trial: Trial | None = None
-    right: Callable[[Changed], float] | None = None
+    thinned: Thinned | None = None
 
 
 NOTHING = Evidence((), ())

@@ -19,7 +19,7 @@ from onnxprune.graph.index import Index, outer_reads
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.graph.sections import Sections
 
-__all__ = ["Order", "Stages", "in_order", "reached_together"]
+__all__ = ["Order", "Stages", "described", "in_order", "reached_together"]
 
 _IN_MEMORY = 1 << 29
 
@@ -157,7 +157,7 @@ class Stages:
         self._place += not stay
         each = [{**self.shared, **values} for values in self._values]
         # What is not there, as an input that is a list, onnxruntime names.
-        incoming = [_described(name, [values[name] for values in each]) for name in section.reads if name in each[0]]
+        incoming = [described(name, [values[name] for values in each]) for name in section.reads if name in each[0]]
         part = self._sections.proto(section, incoming)
         made = {name for node in part.graph.node for name in node.output}
         declared = {value.name for value in part.graph.output}
@@ -180,7 +180,7 @@ class Stages:
         return self._stored[name]
 
 
-def _described(name: str, values: Sequence[NDArray[Any]]) -> ValueInfoProto:
+def described(name: str, values: Sequence[NDArray[Any]]) -> ValueInfoProto:
     """Declare a tensor with the sizes that it always has: onnxruntime gets the lengths of lists of sizes wrong."""
     first, ranks = values[0], {value.ndim for value in values}
     dims = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*(v.shape for v in values), strict=False)]

@@ -19,22 +19,12 @@ from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import Session
 
-__all__ = ["Changed", "Trial", "with_weights"]
+__all__ = ["Changed", "Trial"]
 
 Changed = dict[str, NDArray[Any]]
 """New values of some initializers."""
 
 _SAMPLES = 32
-
-
-def with_weights(proto: ModelProto, changed: Changed) -> ModelProto:
-    """Copy a network, with new values of some initializers."""
-    copy = ModelProto()
-    copy.CopyFrom(proto)
-    stored = Index(copy).weights
-    for name, value in changed.items():
-        stored[name].CopyFrom(from_array(np.ascontiguousarray(value, dtype=np.float32), name))
-    return copy
 
 
 class Trial:

@@ -8,6 +8,7 @@ difference.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,11 @@ class Scores:
     output: str
     classes: int
 
+    def answers(self, found: NDArray[Any]) -> NDArray[np.int64]:
+        """Class that each sample is said to have; −1 where scores are no numbers."""
+        rows = found.reshape(-1, self.classes)
+        return np.where(np.isnan(rows).any(axis=1), -1, rows.argmax(axis=1))
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -107,6 +113,26 @@ class Exam:
         chance = float(named @ wanted) / self.labels.size**2
         return bool(self.right <= chance + 2.0 * np.sqrt(chance * (1.0 - chance) / self.labels.size))
 
+    def require_right(self, asked: str) -> None:
+        """Make sure that there is accuracy to lose.
+
+        Parameters
+        ----------
+        asked : str
+            The flag that asks for it.
+
+        Raises
+        ------
+        DataError
+            If the original is right no more often than by guessing.
+        """
+        if self.guessed:
+            raise DataError(
+                f"{asked}: the network is right on {self.right:.1%} of {self.labels.size} samples, as by guessing, so "
+                "there is nothing to lose; check that the labels are in the order of the samples and numbered as the "
+                "network's classes, and how inputs are scaled"
+            )
+
     @property
     def right(self) -> float:
         """Share of the samples that the original gets right."""
@@ -127,8 +153,7 @@ class Exam:
 def _answers(model: Model, scores: Scores, batches: Sequence[Feeds], providers: Sequence[str]) -> NDArray[np.int64]:
     """The class that a network, which is used up, gives each sample; −1 where scores are no numbers."""
     found = outputs_of(model, [scores.output], batches, providers)
-    rows = np.concatenate([each[scores.output].reshape(-1, scores.classes) for each in found])
-    return np.where(np.isnan(rows).any(axis=1), -1, rows.argmax(axis=1))
+    return np.concatenate([scores.answers(each[scores.output]) for each in found])
 
 
 def find_scores(model: Model, batch: Batch, labels: NDArray[np.int64], providers: Sequence[str]) -> Scores:
