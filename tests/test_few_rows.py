@@ -147,6 +147,21 @@ def test_other_inputs_are_no_means(kind: str) -> None:
     assert found(_picture(Net(17), 17, kind)) is None
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+def test_a_mean_over_everything_or_over_computed_axes_is_none_of_them(opset: int) -> None:
+    net = Net(opset)
+    x = net.add("Relu", net.gemm(net.input("n", 12), 16, 12))
+    if opset < 18:
+        scale = net.add("ReduceMean", x, keepdims=1)
+    else:
+        last = net.add("Sub", net.add("Size", net.add("Shape", x)), net.constant(1))
+        scale = net.add("ReduceMean", x, net.add("Unsqueeze", last, net.constant([0])), keepdims=1)
+    proto = net.done(net.dense(scale, 3, 1), net.dense(x, 3, 16))
+    calib = np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32)
+    found(proto)
+    assert prune(proto, ratio=0.2, calib={"x0": calib}, best_effort=True).report["validation"]["twin"]["passed"]
+
+
 def test_a_network_with_a_mean_before_its_classes_loses_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen samples and sixty-four channels that vary in twelve directions."""
     net, rng = Net(17), np.random.default_rng(4)

@@ -64,19 +64,23 @@ def pooled_of(reader: Reader, index: Index, shapes: Shapes, stored: Stored) -> P
     if name not in index.producer or products > 1 or reader.form.offsets > 1:
         return None
     node = index.nodes[index.producer[name]]
+    if not node.input:
+        return None
     before, after = (shapes.shapes.get(each, ()) for each in (node.input[0], name))
-    axes = _averaged(node, len(before), stored)
+    axes = _averaged(node, len(before), index, stored)
     left = [axis for axis in range(1, len(before)) if axis not in axes]
     whole = len(left) == 1 and before[left[0]] == columns == prod(after[1:])
     return Pooled(node.input[0], left[0]) if whole and 0 not in axes and prod(before[1:]) > columns else None
 
 
-def _averaged(node: NodeProto, rank: int, stored: Stored) -> set[int]:
+def _averaged(node: NodeProto, rank: int, index: Index, stored: Stored) -> set[int]:
     """Axes that a node takes means over; none of another node."""
     if node.op_type in ("GlobalAveragePool", "AveragePool"):
         return set(range(2, rank))
     if node.op_type != "ReduceMean":
         return set()
-    given = attributes(node)
-    axes = stored(node.input[1]).ravel().tolist() if len(node.input) > 1 else list(given["axes"].ints)
-    return {int(axis) % rank for axis in axes}
+    given, listed = attributes(node), node.input[1] if len(node.input) > 1 else ""
+    if listed and listed not in index.weights:
+        return set()
+    axes = stored(listed).ravel().tolist() if listed else given["axes"].ints if "axes" in given else range(rank)
+    return {int(axis) % rank for axis in axes if rank}
