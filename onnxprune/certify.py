@@ -107,8 +107,8 @@ def certificates(
     for item in thinned:
         name, group = item.name, coupling.group_of[item.name]
         own, anew = probed.groups.get(name), _solved(analysis, group, reads[name], written)
-        integers = any(item.reader.grid is not None for item in anew)
-        own = None if integers else own
+        integers = any(solved.reader.grid is not None for solved in anew)
+        own, obscure = (None, _INTEGERS) if integers else (own, _NO_LAYER)
         beta, source = _beta(radii.of(group), own)
         obstacle = ways[name].obstacle or ("the network is big: --certify reads its weights again" if heavy else "")
         entry: Facts = {"none": SOLVED if anew else obstacle}
@@ -117,9 +117,7 @@ def certificates(
         if not entry["none"]:
             channels = replace(reader.channels(group), beta=beta)
             entry |= _bound(channels, item, guarantees.get(name)) | {"beta_from": source}
-        entry["measured"] = (
-            {"none": unmeasured or (_INTEGERS if integers else _NO_LAYER)} if own is None else _plain(own)
-        )
+        entry["measured"] = {"none": unmeasured or obscure} if own is None else _plain(own)
         found[name] = entry
     return found | {"": _whole(analysis, plan, options, probed) if written.solved is None else {"none": SOLVED}}
 

@@ -19,8 +19,7 @@ from onnxprune.methods import Choice, Sample
 from onnxprune.ops.labels import Purpose
 from onnxprune.options import Options
 from onnxprune.progress import Progress
-from onnxprune.reconstruct.evidence import NOTHING, Gathered
-from onnxprune.reconstruct.trial import Changed, Trial
+from onnxprune.reconstruct.evidence import NOTHING, Evidence, Gathered
 from onnxprune.rewrite import GroupPlan, Plan
 from onnxprune.score import Scorer, channel_reader
 from onnxprune.threads import blas_threads
@@ -82,20 +81,19 @@ def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gat
     told = (NOTHING for _ in groups) if evidence is None else evidence.groups
     weighed = evidence is not None and analysis.total(options.measure) > 0
     trial = evidence.trial if evidence is not None and weighed else None
-    usual, thinned = analysis.sizes if trial is None else _usual(analysis, options), list[Changed]()
+    usual = analysis.sizes if trial is None else _usual(analysis, options)
     for number, known in zip(range(len(groups)), told, strict=True):
         with blas_threads(max((len(layer.gram) for layer in known.layers), default=groups[number].size)):
             choice = scorer.choice(number, known)
-            lost = losses(known.layers, known.worth, choice.order) if known.layers else None
-            solved = None if trial is None else known.solved
-            thinned.append({} if solved is None else solved(choice.order[: usual[number]]))
-            if evidence is not None and evidence.thinned is not None:
-                lost = lost_accuracy(number, known, choice.order, evidence.thinned)
+            lost = _lost(number, known, choice.order, evidence)
+            thinly = usual[number]
+            if trial is not None and known.solved is not None and lost is not None and lost[thinly] > 0:
+                # What it means for the outputs where this group alone is thinned as by a ratio that is spread evenly.
+                # What several make of each other depends on the samples too much to be told apart from noise.
+                lost = lost * trial.error(known.solved(choice.order[:thinly])) / lost[thinly]
         ranked.choices.append(choice)
-        ranked.losses.append(None if lost is None else lost - lost[-1])
+        ranked.losses.append(lost)
         progress.advance()
-    if trial is not None:
-        _scaled(ranked, usual, thinned, trial)
     return ranked
 
 
@@ -108,16 +106,14 @@ def _usual(analysis: Analysis, options: Options) -> NDArray[np.int64]:
     return allocate(analysis.costs[options.measure], items, options.ratio or 0.5, allocation="uniform").counts
 
 
-def _scaled(ranked: Ranked, usual: NDArray[np.int64], thinned: list[Changed], trial: Trial) -> None:
-    """Bring the losses of all groups, in place, to what they mean for the outputs.
-
-    That is the outputs' error where one group is thinned as by a ratio that is spread evenly, its readers solved anew,
-    and all others are whole. What errors of several groups make of each other depends on the samples too much for it
-    to be told apart from noise.
-    """
-    for number, (lost, changed) in enumerate(zip(ranked.losses, thinned, strict=True)):
-        if lost is not None and changed and lost[usual[number]] > 0:
-            ranked.losses[number] = lost * trial.error(changed) / lost[usual[number]]
+def _lost(
+    number: int, known: Evidence, order: NDArray[np.int64], evidence: Gathered | None
+) -> NDArray[np.float64] | None:
+    """What is lost where the first j channels of an order stay, for every j; None where nobody knows."""
+    if evidence is not None and evidence.thinned is not None:
+        return lost_accuracy(number, known, order, evidence.thinned)
+    lost = losses(known.layers, known.worth, order) if known.layers else None
+    return None if lost is None else lost - lost[-1]
 
 
 def check_replay(analysis: Analysis, plan: Plan) -> None:

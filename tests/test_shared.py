@@ -7,8 +7,10 @@ import pytest
 from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto
+from onnx.numpy_helper import to_array
 
 from onnxprune import prune
+from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import CPU, Session
 from onnxprune.reconstruct.stages import in_order, reached_together
 
@@ -58,6 +60,27 @@ def test_readers_of_one_weight_are_solved_together(deep: bool, bias: bool) -> No
     assert len(solved.model.graph.node) <= len(proto.graph.node) + 2  # biases at most
     shapes = [tuple(tensor.dims) for tensor in solved.model.graph.initializer if len(tensor.dims) == 4]
     assert sum(shape[0] == 6 and shape[2:] == (1, 1) for shape in shapes) == 1  # one weight still
+
+
+def test_one_solution_is_taken_where_a_rectifier_reads_one_of_the_results() -> None:
+    """Solved once more behind the first alone, the weight is that of both, and so is the bias."""
+    net, rng = Net(17), np.random.default_rng(3)
+    first = net.constant(rng.standard_normal((24, 6)), np.float32), net.constant(np.ones(24), np.float32)
+    second = net.constant(rng.standard_normal((5, 24)), np.float32), net.constant(np.zeros(5), np.float32)
+    made = [
+        net.add("Gemm", net.add("Relu", net.add("Gemm", net.input("n", 6), *first, transB=1)), *second, transB=1)
+        for _ in range(2)
+    ]
+    proto = net.done(net.add("Relu", made[0]), made[1])
+    calib = {f"x{k}": rng.standard_normal((300, 6)).astype(np.float32) for k in range(2)}
+    names = [value.name for value in proto.graph.input]
+    result = prune(proto, ratio=0.5, calib=dict(zip(names, calib.values(), strict=True)), best_effort=True)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in result.model.graph.initializer}
+    biases = [n for n in result.model.graph.node if n.op_type == "Gemm" and shapes[n.input[1]][0] == 5]
+    one, two = (Index(result.model).weights[node.input[2]] for node in biases)
+    assert len({node.input[1] for node in biases}) == 1 and np.array_equal(to_array(one), to_array(two))
+    solved = list(result.report["refit"].values())
+    assert len(solved) == 2 and solved[0]["missed"] == solved[1]["missed"]
 
 
 def test_a_weight_that_is_read_twice_in_a_row_stays() -> None:

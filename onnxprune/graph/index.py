@@ -178,6 +178,10 @@ class Index:
         tensor = self.weights.get(name)
         return tensor is not None and _is_weight(tensor, name, self.biases)
 
+    def is_private(self, name: str) -> bool:
+        """Tell whether one node alone reads a tensor, once: no subgraph does, and it is no output."""
+        return len(self.consumers.get(name, ())) == 1 and not self.captured.get(name) and name not in self.outputs
+
     def schema(self, node: NodeProto) -> "onnx.defs.OpSchema | None":
         """Return the operator's schema at the model's opset, None for an operator that ONNX does not define."""
         key = node.domain if node.domain != "ai.onnx" else "", node.op_type

@@ -67,7 +67,7 @@ def find_behind(trace: Trace, index: Index, name: str) -> Behind | None:
     names = []
     while not index.is_weight(name):
         number = index.producer.get(name)
-        alone = len(index.consumers.get(name, [])) == 1 and not index.captured.get(name) and name not in index.outputs
+        alone = index.is_private(name)
         if number is None or not alone or index.nodes[number].op_type not in _POINTWISE:
             return None
         names.append(name)

@@ -136,7 +136,7 @@ class _Spelled:
         grids, inputs = {f"{result}_weight": weight}, [f"{result}_input", f"{result}_weight"]
         bias = names[layer.bias] if layer.bias is not None else ""
         if bias:
-            if not _is_private(bias, index) or index.weights[bias].data_type != TensorProto.INT32:
+            if not _is_own(bias, index) or index.weights[bias].data_type != TensorProto.INT32:
                 return None
             step = (entry.reshape(()) * weight.step).reshape(-1) if weight.step.size > 1 else entry * weight.step
             grids[f"{result}_bias"] = Grid(bias, step, np.zeros(1, np.int64), np.dtype(np.int32))
@@ -148,9 +148,9 @@ class _Spelled:
         return cls((before, product, after), grids)
 
 
-def _is_private(name: str, index: Index) -> bool:
-    stored = {tensor.name for tensor in index.proto.graph.initializer}
-    return name in stored and len(index.consumers[name]) == 1 and name not in index.captured
+def _is_own(name: str, index: Index) -> bool:
+    """Tell whether a tensor is an initializer that one node alone reads."""
+    return name in index.weights and name not in index.producer and index.is_private(name)
 
 
 def _value(index: Index, name: str) -> NDArray[Any] | None:
@@ -160,11 +160,11 @@ def _value(index: Index, name: str) -> NDArray[Any] | None:
 def _dequantised(index: Index) -> Iterator[tuple[NodeProto, Grid]]:
     """Yield nodes that dequantise a weight or bias for one product alone."""
     for node in index.nodes:
-        edges = index.consumers[node.output[0]]
-        reads = len(edges) == 1 and index.operators[edges[0].node] in _PRODUCTS and edges[0].input > 0
-        kept = node.output[0] in index.outputs or node.output[0] in index.captured
         given = attributes(node)
-        if node.op_type == "DequantizeLinear" and reads and not kept and "block_size" not in given:
+        if node.op_type != "DequantizeLinear" or "block_size" in given or not index.is_private(node.output[0]):
+            continue
+        (edge,) = index.consumers[node.output[0]]
+        if index.operators[edge.node] in _PRODUCTS and edge.input > 0:
             grid = _stored(index, list(node.input), given["axis"].i if "axis" in given else 1)
             if grid is not None:
                 yield node, grid
@@ -173,7 +173,7 @@ def _dequantised(index: Index) -> Iterator[tuple[NodeProto, Grid]]:
 def _stored(index: Index, names: Sequence[str], axis: int) -> Grid | None:
     """Grid of a weight, step and zero point that are stored, of one or of each position along an axis; else None."""
     step, zero = (_value(index, name) for name in [*names, ""][1:3])
-    if not _is_private(names[0], index) or step is None or step.dtype != np.float32 or not (step > 0).all():
+    if not _is_own(names[0], index) or step is None or step.dtype != np.float32 or not (step > 0).all():
         return None
     if zero is None and any(names[2:]):
         return None

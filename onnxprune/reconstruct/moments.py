@@ -92,16 +92,9 @@ class _Sums:
 
     def at(self, number: int, columns: NDArray[np.int64]) -> "_Sums":
         """Sums of one product, of some columns only."""
-        within = self.gram[number][np.ix_(columns, columns)]
-        parts = (
-            within,
-            self.cross[number, columns],
-            self.squares[number],
-            self.inner[number, columns],
-            self.outer[number],
-        )
-        gram, cross, squares, inner, outer = (part[None] for part in parts)
-        return _Sums(gram, cross, squares, inner, outer, self.count)
+        gram, cross, squares, inner, outer = (part[number : number + 1] for part in self.parts)
+        within = gram[:, columns[:, None], columns]
+        return _Sums(within, cross[:, columns], squares, inner[:, columns], outer, self.count)
 
     def less(self, other: "_Sums") -> "_Sums":
         """Sums without some of their rows."""
@@ -306,20 +299,10 @@ class Moments:
         -------
         list of Layer
         """
-        return self._layers(self.total, weights, members, gone, worth)
-
-    def _layers(
-        self,
-        sums: _Sums,
-        weights: Floats,
-        members: NDArray[np.int64],
-        gone: NDArray[np.bool_],
-        worth: Floats | None = None,
-    ) -> list[Layer]:
         inner, outer = self._centres
         made = []
         for number, units in enumerate(self.reader.units):
-            gram, cross, energies = sums.about(number, inner[number], outer[number])
+            gram, cross, energies = self.total.about(number, inner[number], outer[number])
             if self.spread is not None:
                 further = self.spread.about(number, *_NOWHERE)
                 gram, cross, energies = _blend((gram, cross, energies), further, self.share)

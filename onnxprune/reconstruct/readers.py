@@ -1,7 +1,7 @@
 """Which nodes read channels through a stored matrix that can be solved anew, and the biases they are given for it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from onnxprune.reconstruct.forms import Form, form_of
 from onnxprune.reconstruct.grids import Grid
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Reader", "find_readers", "give_biases", "shared"]
+__all__ = ["Reader", "by_weight", "find_readers", "give_biases", "shared"]
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
@@ -62,12 +62,17 @@ class Reader:
 _Item = TypeVar("_Item")
 
 
+def by_weight(readers: Iterable[Reader]) -> dict[str, list[Reader]]:
+    """Sort readers by their weights."""
+    found: dict[str, list[Reader]] = defaultdict(list)
+    for reader in readers:
+        found[reader.weight].append(reader)
+    return found
+
+
 def shared(readers: Sequence[Reader], make: Callable[[Reader], _Item]) -> dict[str, _Item]:
     """Make something of each reader, once for those of one weight; by their results."""
-    made: dict[str, _Item] = {}
-    for reader in readers:
-        if reader.weight not in made:
-            made[reader.weight] = make(reader)
+    made = {weight: make(alike[0]) for weight, alike in by_weight(readers).items()}
     return {reader.result: made[reader.weight] for reader in readers}
 
 
@@ -101,10 +106,6 @@ def _is_of(node: NodeProto, index: Index) -> bool:
     )
 
 
-def _is_private(name: str, index: Index) -> bool:
-    return len(index.consumers[name]) == 1 and name not in index.captured and name not in index.outputs
-
-
 def _is_vector(name: str, width: int, index: Index) -> bool:
     tensor = index.weights.get(name)
     return tensor is not None and tensor.data_type in _FLOATS and tensor.dims[-1:] == [width] == [_count(tensor)]
@@ -121,11 +122,11 @@ def _width(node: NodeProto, shapes: Shapes) -> int:
 def _addition(node: NodeProto, shapes: Shapes, index: Index) -> tuple[str, str]:
     """Vector that a product's only reader adds to it, and the sum; both empty where there is no such reader."""
     name = node.output[0]
-    edges = index.consumers[name]
-    if len(edges) == 1 and _is_private(name, index):
-        reader = index.nodes[edges[0].node]
+    if index.is_private(name):
+        (edge,) = index.consumers[name]
+        reader = index.nodes[edge.node]
         if reader.op_type == "Add" and not reader.domain:
-            other = reader.input[1 - edges[0].input]
+            other = reader.input[1 - edge.input]
             known = _is_vector(other, _width(node, shapes), index)
             if known and len(index.weights[other].dims) <= len(shapes.shapes[name]):
                 return other, reader.output[0]
@@ -157,7 +158,7 @@ def give_biases(model: ModelProto, index: Index, shapes: Shapes, wanted: Collect
     additions: list[tuple[int, NodeProto]] = []
     for number, node, _ in _linear(index, shapes):
         found = _bias(node, shapes, index) if wanted is None or node.output[0] in wanted else None
-        if found is None or (found[0] and _is_private(found[0], index)):
+        if found is None or (found[0] and index.is_private(found[0])):
             continue
         name = f"{node.output[0]}_own_bias"
         weight = index.weights[node.input[1]]
@@ -227,21 +228,17 @@ def find_readers(
 
 def _whole(readers: list[Reader], index: Index) -> list[Reader]:
     """Leave out those whose weight is also read by a node that is none, or reads other channels through it."""
-    by_weight: dict[str, list[Reader]] = defaultdict(list)
-    for reader in readers:
-        by_weight[reader.weight].append(reader)
-    found = []
-    for reader in readers:
-        alike = by_weight[reader.weight]
+
+    def is_whole(alike: list[Reader]) -> bool:
+        first = alike[0]
         same = all(
-            each.form == reader.form
-            and np.array_equal(each.units, reader.units)
-            and bool(each.bias) == bool(reader.bias)
+            each.form == first.form and np.array_equal(each.units, first.units) and bool(each.bias) == bool(first.bias)
             for each in alike
         )
-        if same and len(alike) == len(index.consumers[reader.weight]):
-            found.append(reader)
-    return found
+        return same and len(alike) == len(index.consumers[first.weight])
+
+    whole = {weight for weight, alike in by_weight(readers).items() if is_whole(alike)}
+    return [reader for reader in readers if reader.weight in whole]
 
 
 def _units(labels: Labels, axis: int, coupling: Coupling, free: NDArray[np.bool_]) -> NDArray[np.int64] | None:

@@ -92,10 +92,9 @@ def rectifier_of(reader: Reader, partner: Partner | None, index: Index, stored: 
     """
     way = way_of(reader, index, stored)
     name = way.name if partner is None else partner.total
-    edges = index.consumers[name]
-    if len(edges) != 1 or name in index.outputs or name in index.captured:
+    if not index.is_private(name):
         return None
-    bounds = _bounds(index.nodes[edges[0].node], index, stored)
+    bounds = _bounds(index.nodes[index.consumers[name][0].node], index, stored)
     if bounds is None or not (np.abs(way.scale) > NEGLIGIBLE).all():
         return None
     scale, shift = (part.astype(np.float32).reshape(reader.form.groups, 1, -1) for part in (way.scale, way.shift))

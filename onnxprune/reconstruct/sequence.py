@@ -14,8 +14,7 @@ The asymmetric form is AsymInChange of El Halabi et al., arXiv 2203.04940, secti
 
 import logging
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +31,7 @@ from onnxprune.ops.trace import Kept
 from onnxprune.reconstruct.evidence import Data, members_of, readers_of
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import scale_behind
-from onnxprune.reconstruct.readers import Reader, shared
+from onnxprune.reconstruct.readers import Reader, by_weight, shared
 from onnxprune.reconstruct.stages import Order, Stages, in_order, reached_together
 from onnxprune.reconstruct.views import Measured, Stage, Views, Workpiece
 from onnxprune.reconstruct.wide import WIDEST, Corrected, WideMoments
@@ -139,8 +138,7 @@ class _Sequence:
         self.readers = {
             work.index.nodes[reader.node].output[0]: reader for reader in work.readers if reader.node in behind
         }
-        self._tie()
-        together = self._sharing()
+        together = self._tie()
         order = in_order(work.proto, self.readers.keys(), together)
         self.twin, masked = _masked(work, list(self.readers.values()))
         original = Stages(work.proto, order, order.after, data.batches, data.providers)
@@ -150,23 +148,21 @@ class _Sequence:
         self.views = Views(work, form, data.seed, original, self.pruned)
         self.order: Order = order
 
-    def _sharing(self) -> list[list[str]]:
-        """Readers of one weight, by the first outputs of their nodes."""
-        by_weight: dict[str, list[str]] = defaultdict(list)
-        for name, reader in self.readers.items():
-            by_weight[reader.weight].append(name)
-        return [names for names in by_weight.values() if len(names) > 1]
+    def _tie(self) -> list[Collection[str]]:
+        """Leave out readers of one weight that cannot be solved together: one depends on another, or is not here.
 
-    def _tie(self) -> None:
-        """Leave out readers of one weight that cannot be solved together: one depends on another, or is not here."""
-        sharing = self._sharing()
-        able = reached_together(self.work.proto, self.readers.keys(), sharing)
-        every = Counter(reader.weight for reader in self.work.readers)
-        here = Counter(reader.weight for reader in self.readers.values())
-        unable = {name for names in sharing if names not in able for name in names}
-        for name, reader in list(self.readers.items()):
-            if name in unable or here[reader.weight] < every[reader.weight]:
-                del self.readers[name]
+        Returns those that can be, by the first outputs of their nodes.
+        """
+        every = by_weight(self.work.readers)
+        here = [
+            [self.work.product(reader) for reader in alike]
+            for weight, alike in by_weight(self.readers.values()).items()
+            if len(alike) == len(every[weight])
+        ]
+        together = reached_together(self.work.proto, self.readers.keys(), [names for names in here if len(names) > 1])
+        able = {name for names in here if len(names) == 1 or names in together for name in names}
+        self.readers = {name: reader for name, reader in self.readers.items() if name in able}
+        return together
 
     def _behind(self) -> set[int]:
         """Nodes that read thinned groups, and all that depends on what they make."""
@@ -194,12 +190,14 @@ class _Sequence:
             moments, plain = self._measure(stage, choosing=bool(groups))
             for group in groups:
                 self._select(group, stage.readers, plain)
+            usable = []
             for reader in stage.readers:
-                if not moments[reader.result].usable:
+                if moments[reader.result].usable:
+                    usable.append(reader)
+                else:
                     _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
                     self._leave(reader)
-                else:
-                    self._solve(reader, moments[reader.result])
+            self._solve(usable, moments)
             if stage.rectifiers:
                 self._rectify(stage, moments)
             advance()
@@ -215,21 +213,20 @@ class _Sequence:
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self._labels]), self._labels, None))
         moments = shared(stage.readers, self._moments)
         apart = {r.result for r in stage.readers if choosing and stage.partners[r.result] is not None}
-        others = shared(stage.readers, self._moments)
-        plain = {r.result: (others if r.result in apart else moments)[r.result] for r in stage.readers}
+        others = shared([r for r in stage.readers if r.result in apart], self._moments)
         for found in self.views.rows(stage, stage.readers, moments, stay=bool(stage.rectifiers)):
             name = found.reader.result
-            for each, targets in ((moments, found.targets + found.lacking), (plain, found.targets)):
-                own = each[name]
-                if each is plain and name not in apart:
+            for each, targets in ((moments, found.targets + found.lacking), (others, found.targets)):
+                own = each.get(name)
+                if own is None:
                     continue
                 own.add(found.rows, targets)
                 if found.spread is not None and isinstance(own, Moments):
                     own.widen(*found.spread)
-        for own in (*moments.values(), *plain.values()):
+        for own in (*moments.values(), *others.values()):
             if isinstance(own, Moments):
                 own.guess()
-        return moments, plain
+        return moments, moments | others
 
     def _rectify(self, stage: Stage, moments: Measured) -> None:
         """Solve readers with a rectifier behind them once more, towards what is as good before it."""
@@ -245,8 +242,8 @@ class _Sequence:
                 made += first.bias.reshape(reader.form.groups, 1, -1)
             moved = stage.rectifiers[reader.result].moved(found.targets, found.beside, made - targets)
             own.move(found.rows, targets, moved)
-        for reader in again:
-            self._solve(reader, moments[reader.result])
+        weights = {reader.weight for reader in again}
+        self._solve([reader for reader in stage.readers if reader.weight in weights], moments)
 
     def _moments(self, reader: Reader) -> Moments | WideMoments:
         if reader.units.shape[1] > WIDEST:
@@ -294,20 +291,24 @@ class _Sequence:
             with blas_threads(max(len(layer.gram) for layer in layers)):
                 self._decide(group, self.selects[group.name](layers, worth, self.result.kept[group.name]))
 
-    def _solve(self, reader: Reader, moments: Moments | WideMoments) -> None:
-        if self.form == "layer" and not self.gone[reader.units[reader.units >= 0]].any():
-            return
+    def _solve(self, readers: Sequence[Reader], moments: Measured) -> None:
+        """Solve readers, those of one weight once."""
+        losing = [r for r in readers if self.form != "layer" or self.gone[r.units[r.units >= 0]].any()]
+        found = shared(losing, lambda reader: self._corrected(reader, moments[reader.result]))
+        for reader in losing:
+            self._take_over(reader, found[reader.result], moments[reader.result].count)
+
+    def _corrected(self, reader: Reader, moments: Moments | WideMoments) -> Corrected:
         with blas_threads(reader.units.shape[1]):
-            found = moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
+            return moments.solve() if isinstance(moments, WideMoments) else self._solved(reader, moments)
+
+    def _take_over(self, reader: Reader, found: Corrected, rows: int) -> None:
         weight = np.ascontiguousarray(reader.form.weight(found.weights.astype(np.float32)))
-        if reader.grid is not None:
-            weight = reader.grid.nearest(weight)
         bias = found.biases.reshape(-1).astype(np.float32) if reader.bias else None
         if bias is not None and reader.bias_grid is not None:
             bias = reader.bias_grid.nearest(bias)
-        self.result.solved[self.work.product(reader)] = Solved(
-            reader, weight, bias, found.missed, found.missed_before, moments.count
-        )
+        solved = Solved(reader, weight, bias, found.missed, found.missed_before, rows)
+        self.result.solved[self.work.product(reader)] = solved
         self._write(reader.weight, weight)
         if bias is not None:
             self._write(reader.bias, bias.reshape(self.work.stored(reader.bias).shape))

@@ -158,12 +158,10 @@ class Views:
             return None
         if now[pooled.name].shape != wanted[pooled.name].shape:
             return None
-        source = wanted if self.form == "layer" else now
         rows, right = (
-            pooled.rows(each[pooled.name], moments.wanted, np.random.default_rng([self.seed, 8]))
-            for each in (source, wanted)
+            pooled.rows(each[pooled.name], moments.wanted, np.random.default_rng([self.seed, 8])) for each in values
         )
-        return rows, (rows if self.form == "seq" else right) @ self.work.old(reader).astype(np.float32)
+        return rows, right @ self.work.old(reader).astype(np.float32)
 
     def _targets(
         self, reader: Reader, rows: NDArray[Any], made: NDArray[Any], places: NDArray[np.int64] | None
