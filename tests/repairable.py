@@ -100,6 +100,17 @@ def _residual() -> ModelProto:
     return net.done(net.add("Gemm", pooled, net.own(8, 3), net.own(3)))
 
 
+def _branches() -> ModelProto:
+    """Two branches that are read together, from one group that both read, and a third one that is deeper."""
+    net = _Pairs()
+    x = net.relu(net.convolution(net.input("n", 3, 7, 7), 8, 3, (3, 3)))
+    one, two = (net.relu(net.convolution(x, 8, 8, kernel)) for kernel in ((1, 1), (3, 3)))
+    three = net.relu(net.convolution(two, 8, 8, (1, 1)))
+    parts = [net.convolution(one, 8, 8, (3, 3)), *(net.convolution(branch, 8, 8, (1, 1)) for branch in (two, three))]
+    x = net.relu(net.add("Add", net.add("Add", *parts[:2]), parts[2]))
+    return net.done(net.convolution(x, 3, 8, (1, 1), last=True))
+
+
 NETWORKS: dict[str, Callable[[], ModelProto]] = {
     "gemm": _gemm,
     "matmul": _matmul,
@@ -109,6 +120,7 @@ NETWORKS: dict[str, Callable[[], ModelProto]] = {
     "flattened": _flattened,
     "joined": _joined,
     "residual": _residual,
+    "branches": _branches,
 }
 
 

@@ -141,6 +141,16 @@ def test_what_is_put_on_disk_comes_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert prune(proto, ratio=0.5, best_effort=True, calib=calib).model.SerializeToString() == plain
 
 
+@pytest.mark.parametrize("name", ["branches", "residual"])
+def test_a_stage_goes_in_parts_where_memory_is_short(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = NETWORKS[name]()
+    x = inputs(proto, 64)
+    whole = prune(proto, ratio=0.3, calib=x, best_effort=True)
+    monkeypatch.setattr(sequence, "MEMORY", 1.0)
+    parts = prune(proto, ratio=0.3, calib=x, best_effort=True)
+    assert parts.model == whole.model and parts.report["refit"] == whole.report["refit"]
+
+
 def test_a_reader_of_infinities_keeps_its_weights_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     net = Net()
     x = net.add("Relu", net.gemm(net.input("n", 6), 8, 6))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag, cho_solve, eigvalsh, solve_triangular
 
 from onnxprune.coreset.layer import Layer, factorised, prefix_losses
+from onnxprune.threads import blas_threads
 
 __all__ = ["backward", "exchanged", "forward", "losses", "steps", "submodularity", "summed"]
 
@@ -87,6 +88,12 @@ class _State:
     owners: Integers
     width: int
     gone: NDArray[np.bool_]
+
+    @property
+    def order(self) -> int:
+        """Order of square matrices whose product takes as long as the largest step."""
+        columns = steps(self.owners.size) * self.width
+        return int(np.cbrt(len(self.matrix) ** 2 * columns))
 
     def gains(self, count: int) -> Floats:
         """What each candidate is worth, by itself, to this layer, zero for those that are out; (count,)."""
@@ -164,17 +171,7 @@ def backward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> I
     >>> backward([layer], [1.0], 2).tolist()
     [1, 0]
     """
-    states = [_state(layer, w, inverse=True) for layer, w in zip(layers, weights, strict=True)]
-    left, gone = np.arange(count), []
-    while left.size:
-        costs = np.sum([state.gains(count) for state in states], axis=0) if states else np.zeros(count)
-        step = steps(left.size)
-        chosen = left[np.argsort(costs[left], kind="stable")[:step]]
-        gone.append(chosen)
-        left = np.setdiff1d(left, chosen)
-        for state in states:
-            state.take_out(chosen)
-    return np.concatenate([np.empty(0, dtype=np.int64), *gone])[::-1].astype(np.int64)
+    return _in_turn([_state(layer, w, inverse=True) for layer, w in zip(layers, weights, strict=True)], count)[::-1]
 
 
 def forward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> Integers:
@@ -187,16 +184,23 @@ def forward(layers: Sequence[Layer], weights: Sequence[float], count: int) -> In
     [1, 0]
     """
     states = [_state(layer, w, inverse=False) for layer, w in zip(layers, weights, strict=True)]
-    left, come = np.arange(count), []
-    while left.size:
-        gains = np.sum([state.gains(count) for state in states], axis=0) if states else np.zeros(count)
-        step = steps(count - left.size)
-        chosen = left[np.argsort(-gains[left], kind="stable")[:step]]
-        come.append(chosen)
-        left = np.setdiff1d(left, chosen)
-        for state in states:
-            state.take_out(chosen)
-    return np.concatenate([np.empty(0, dtype=np.int64), *come]).astype(np.int64)
+    return _in_turn(states, count, come=True)
+
+
+def _in_turn(states: Sequence[_State], count: int, *, come: bool = False) -> Integers:
+    """Candidates in the order in which they go, those worth least first, or come, those worth most first."""
+    left, found = np.arange(count), [np.empty(0, dtype=np.int64)]
+    # A step is a product of few columns, which more threads only slow down.
+    with blas_threads(max((state.order for state in states), default=0)):
+        while left.size:
+            worth = np.sum([state.gains(count) for state in states], axis=0) if states else np.zeros(count)
+            step = steps(count - left.size if come else left.size)
+            chosen = left[np.argsort(-worth[left] if come else worth[left], kind="stable")[:step]]
+            found.append(chosen)
+            left = np.setdiff1d(left, chosen)
+            for state in states:
+                state.take_out(chosen)
+    return np.concatenate(found)
 
 
 def steps(count: int) -> int:

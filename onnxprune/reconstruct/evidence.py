@@ -23,7 +23,18 @@ from onnxprune.reconstruct.trial import Changed, Trial
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.reconstruct.wide import WIDEST
 
-__all__ = ["MEMORY", "NOTHING", "Data", "Evidence", "Gathered", "gather", "members_of", "readers_of", "trial_of"]
+__all__ = [
+    "MEMORY",
+    "NOTHING",
+    "Data",
+    "Evidence",
+    "Gathered",
+    "gather",
+    "members_of",
+    "moment_bytes",
+    "readers_of",
+    "trial_of",
+]
 
 MEMORY = 8e8
 """Bytes that the moments of one pass may have together."""
@@ -96,7 +107,8 @@ def members_of(group: Group, units: int) -> NDArray[np.int64]:
     return members
 
 
-def _bytes(reader: Reader) -> float:
+def moment_bytes(reader: Reader) -> float:
+    """Memory that the products of a reader's columns take, in bytes."""
     products, columns = reader.units.shape
     return 8.0 * int(products) * int(columns) ** 2
 
@@ -107,7 +119,7 @@ def _passes(groups: Sequence[Group], found: dict[str, list[Reader]]) -> Iterator
     open_readers: dict[str, Reader] = {}
     for group in groups:
         more = {reader.result: reader for reader in found.get(group.name, ())}
-        if some and sum(map(_bytes, {**open_readers, **more}.values())) > MEMORY:
+        if some and sum(map(moment_bytes, {**open_readers, **more}.values())) > MEMORY:
             yield some
             some, open_readers = [], {}
         some.append(group)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
+from scipy.cluster.hierarchy import DisjointSet
 
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Group
@@ -28,7 +29,7 @@ from onnxprune.coupling.paths import reads_of
 from onnxprune.graph.index import Index
 from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
-from onnxprune.reconstruct.evidence import Data, members_of, readers_of
+from onnxprune.reconstruct.evidence import MEMORY, Data, members_of, moment_bytes, readers_of
 from onnxprune.reconstruct.moments import Moments
 from onnxprune.reconstruct.partners import scale_behind
 from onnxprune.reconstruct.readers import Reader, by_weight, shared
@@ -186,35 +187,72 @@ class _Sequence:
         """Go through all stages."""
         for number, names in enumerate(self.order.readers):
             stage = self.views.stage(number, [self.readers[name] for name in names])
-            groups = self._to_select(stage.readers)
-            moments, plain = self._measure(stage, choosing=bool(groups))
-            for group in groups:
-                self._select(group, stage.readers, plain)
-            usable = []
-            for reader in stage.readers:
-                if moments[reader.result].usable:
-                    usable.append(reader)
-                else:
-                    _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
-                    self._leave(reader)
-            self._solve(usable, moments)
-            if stage.rectifiers:
-                self._rectify(stage, moments)
+            parts = self._parts(stage.readers)
+            for part in parts:
+                self._work_on(stage, part, stay=part is not parts[-1])
             advance()
         return self.result
 
+    def _parts(self, readers: Sequence[Reader]) -> list[list[Reader]]:
+        """Readers whose moments fit into memory together; those of one weight, or of a group to be picked, in one part.
+
+        A stage is run once for each part.
+        """
+        ties = DisjointSet(reader.result for reader in readers)
+        for alike in by_weight(readers).values():
+            for reader in alike:
+                ties.merge(alike[0].result, reader.result)
+        names = {reader.node: reader.result for reader in readers}
+        for group in self._to_select(readers):
+            first, *others = [names[read.node] for read in self.reads[group.name]]
+            for name in others:
+                ties.merge(first, name)
+        tied: dict[str, list[Reader]] = {}
+        for reader in readers:
+            tied.setdefault(ties[reader.result], []).append(reader)
+        parts: list[list[Reader]] = []
+        room = 0.0
+        for some in tied.values():
+            needed = sum(map(moment_bytes, some))
+            if needed > room:
+                parts.append([])
+                room = MEMORY
+            parts[-1] += some
+            room -= needed
+        return parts
+
+    def _work_on(self, stage: Stage, readers: Sequence[Reader], *, stay: bool) -> None:
+        """Pick the channels of groups that are read here, and solve their readers; `stay` says that others follow."""
+        groups = self._to_select(readers)
+        again = any(reader.result in stage.rectifiers for reader in readers)
+        moments, plain = self._measure(stage, readers, choosing=bool(groups), stay=stay or again)
+        for group in groups:
+            self._select(group, readers, plain)
+        usable = []
+        for reader in readers:
+            if moments[reader.result].usable:
+                usable.append(reader)
+            else:
+                _log.warning("%s keeps its weights: what it reads on this data is infinite or none", reader.site)
+                self._leave(reader)
+        self._solve(usable, moments)
+        if again:
+            self._rectify(stage, readers, moments, stay=stay)
+
     # ---- what readers get, and what they are to make of it ----------------------------------------------------------
 
-    def _measure(self, stage: Stage, *, choosing: bool) -> tuple[Measured, Measured]:
-        """Gather moments of a stage's readers: to solve with, and to choose by.
+    def _measure(
+        self, stage: Stage, readers: Sequence[Reader], *, choosing: bool, stay: bool
+    ) -> tuple[Measured, Measured]:
+        """Gather moments of some of a stage's readers: to solve with, and to choose by.
 
         Channels are chosen by what they are worth to the reader's own result; what is lacking elsewhere is no matter.
         """
         self.pruned.shared.update(self.twin.feeds(Kept(~self.gone[self._labels]), self._labels, None))
-        moments = shared(stage.readers, self._moments)
-        apart = {r.result for r in stage.readers if choosing and stage.partners[r.result] is not None}
-        others = shared([r for r in stage.readers if r.result in apart], self._moments)
-        for found in self.views.rows(stage, stage.readers, moments, stay=bool(stage.rectifiers)):
+        moments = shared(readers, self._moments)
+        apart = [r for r in readers if choosing and stage.partners[r.result] is not None]
+        others = shared(apart, self._moments)
+        for found in self.views.rows(stage, readers, moments, stay=stay):
             name = found.reader.result
             for each, targets in ((moments, found.targets + found.lacking), (others, found.targets)):
                 own = each.get(name)
@@ -228,11 +266,11 @@ class _Sequence:
                 own.guess()
         return moments, moments | others
 
-    def _rectify(self, stage: Stage, moments: Measured) -> None:
+    def _rectify(self, stage: Stage, readers: Sequence[Reader], moments: Measured, *, stay: bool) -> None:
         """Solve readers with a rectifier behind them once more, towards what is as good before it."""
-        solved = {reader.result: self.result.solved.get(self.work.product(reader)) for reader in stage.readers}
-        again = [r for r in stage.readers if r.result in stage.rectifiers and solved[r.result] is not None]
-        for found in self.views.rows(stage, again, moments, stay=False):
+        solved = {reader.result: self.result.solved.get(self.work.product(reader)) for reader in readers}
+        again = [r for r in readers if r.result in stage.rectifiers and solved[r.result] is not None]
+        for found in self.views.rows(stage, again, moments, stay=stay):
             reader, targets = found.reader, found.targets + found.lacking
             own, first = moments[reader.result], solved[reader.result]
             if found.beside is None or first is None or isinstance(own, WideMoments):
@@ -243,7 +281,7 @@ class _Sequence:
             moved = stage.rectifiers[reader.result].moved(found.targets, found.beside, made - targets)
             own.move(found.rows, targets, moved)
         weights = {reader.weight for reader in again}
-        self._solve([reader for reader in stage.readers if reader.weight in weights], moments)
+        self._solve([reader for reader in readers if reader.weight in weights], moments)
 
     def _moments(self, reader: Reader) -> Moments | WideMoments:
         if reader.units.shape[1] > WIDEST:

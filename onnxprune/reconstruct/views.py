@@ -122,10 +122,11 @@ class Views:
 
     def rows(self, stage: Stage, readers: Sequence[Reader], moments: Measured, *, stay: bool) -> Iterator[Rows]:
         """Run both networks up to a stage, and look at some of its readers batch by batch: the same rows every time."""
-        others = [partner.other for partner in stage.partners.values() if partner is not None]
-        products = {r.result: self.work.product(r) for r in stage.readers}
-        sources = [reader.source for reader in stage.readers]
-        sources += [pooled.name for pooled in stage.pooled.values()]
+        partners = [stage.partners[reader.result] for reader in readers]
+        others = [partner.other for partner in partners if partner is not None]
+        products = {r.result: self.work.product(r) for r in readers}
+        sources = [reader.source for reader in readers]
+        sources += [stage.pooled[r.result].name for r in readers if r.result in stage.pooled]
         rngs = {r.result: np.random.default_rng([self.seed, 6, stage.number, k]) for k, r in enumerate(stage.readers)}
         before = self.pruned.advance([*sources, *others], stay=stay)
         after = self.original.advance([*products.values(), *sources, *others], stay=stay)
