@@ -38,7 +38,9 @@ class Layout:
 
     def rows(self, array: NDArray[Any], chosen: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Take some samples."""
-        picked = [array if self.axis is None else np.take(array, [number], axis=self.axis) for number in chosen]
+        before = (slice(None),) * (self.axis or 0)
+        # np.take would copy the whole of an array that is transposed, for each of them.
+        picked = [array if self.axis is None else array[(*before, slice(k, k + 1))].copy() for k in map(int, chosen)]
         if self.turned:
             picked = [np.moveaxis(row, -1, -3) for row in picked]
         return [row.reshape(self.shape) for row in picked]
