@@ -12,7 +12,7 @@ from repairable import NETWORKS, halved
 
 from onnxprune import Result, prune
 from onnxprune.graph.runtime import CPU, Session
-from onnxprune.reconstruct import evidence, moments, sequence, stages
+from onnxprune.reconstruct import evidence, moments, packing, sequence, stages
 from onnxprune.reconstruct.forms import Product
 from onnxprune.reconstruct.readers import Reader
 from onnxprune.reconstruct.wide import WideMoments
@@ -146,7 +146,7 @@ def test_a_stage_goes_in_parts_where_memory_is_short(name: str, monkeypatch: pyt
     proto = NETWORKS[name]()
     x = inputs(proto, 64)
     whole = prune(proto, ratio=0.3, calib=x, best_effort=True)
-    monkeypatch.setattr(sequence, "MEMORY", 1.0)
+    monkeypatch.setattr(packing, "MEMORY", 1.0)
     parts = prune(proto, ratio=0.3, calib=x, best_effort=True)
     assert parts.model == whole.model and parts.report["refit"] == whole.report["refit"]
 

@@ -15,6 +15,7 @@ from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Coupling, Group
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.moments import TO_CHOOSE, Moments
+from onnxprune.reconstruct.packing import passes
 from onnxprune.reconstruct.partners import partner_of, scale_behind
 from onnxprune.reconstruct.pooled import pooled_of
 from onnxprune.reconstruct.readers import Reader, shared
@@ -24,20 +25,15 @@ from onnxprune.reconstruct.views import Workpiece
 from onnxprune.reconstruct.wide import WIDEST
 
 __all__ = [
-    "MEMORY",
     "NOTHING",
     "Data",
     "Evidence",
     "Gathered",
     "gather",
     "members_of",
-    "moment_bytes",
     "readers_of",
     "trial_of",
 ]
-
-MEMORY = 8e8
-"""Bytes that the moments of one pass may have together."""
 
 _TRIED = 2e10
 """Bytes of weights that are handed to onnxruntime to try single groups, all together."""
@@ -107,27 +103,6 @@ def members_of(group: Group, units: int) -> NDArray[np.int64]:
     return members
 
 
-def moment_bytes(reader: Reader) -> float:
-    """Memory that the products of a reader's columns take, in bytes."""
-    products, columns = reader.units.shape
-    return 8.0 * int(products) * int(columns) ** 2
-
-
-def _passes(groups: Sequence[Group], found: dict[str, list[Reader]]) -> Iterator[list[Group]]:
-    """Yield groups whose readers' moments fit into memory together, in order."""
-    some: list[Group] = []
-    open_readers: dict[str, Reader] = {}
-    for group in groups:
-        more = {reader.result: reader for reader in found.get(group.name, ())}
-        if some and sum(map(moment_bytes, {**open_readers, **more}.values())) > MEMORY:
-            yield some
-            some, open_readers = [], {}
-        some.append(group)
-        open_readers |= more
-    if some:
-        yield some
-
-
 def gather(work: Workpiece, data: Data) -> Iterator[Evidence]:
     """Gather what is known of every group.
 
@@ -144,7 +119,7 @@ def gather(work: Workpiece, data: Data) -> Iterator[Evidence]:
     coupling, index = work.coupling, work.index
     found = readers_of(coupling, work.readers)
     units = int(coupling.unit_of.max(initial=-1)) + 1
-    for groups in _passes(coupling.groups, found):
+    for groups in passes(coupling.groups, found):
         wanted = {reader.result: reader for group in groups for reader in found.get(group.name, ())}
         moments, shares = _measured(work, list(wanted.values()), data) if wanted else ({}, {})
         for group in groups:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
-from scipy.cluster.hierarchy import DisjointSet
 
 from onnxprune.coreset.layer import Layer
 from onnxprune.coupling import Group
@@ -29,8 +28,9 @@ from onnxprune.coupling.paths import reads_of
 from onnxprune.graph.index import Index
 from onnxprune.methods import Select
 from onnxprune.ops.trace import Kept
-from onnxprune.reconstruct.evidence import MEMORY, Data, members_of, moment_bytes, readers_of
+from onnxprune.reconstruct.evidence import Data, members_of, readers_of
 from onnxprune.reconstruct.moments import Moments
+from onnxprune.reconstruct.packing import parts
 from onnxprune.reconstruct.partners import scale_behind
 from onnxprune.reconstruct.readers import Reader, by_weight, shared
 from onnxprune.reconstruct.stages import Order, Stages, in_order, reached_together
@@ -184,42 +184,15 @@ class _Sequence:
         self.gone[group.units[chosen]] = False
 
     def run(self, advance: Callable[[], None]) -> Reconstruction:
-        """Go through all stages."""
+        """Go through all stages, each as often as memory for moments asks for."""
         for number, names in enumerate(self.order.readers):
             stage = self.views.stage(number, [self.readers[name] for name in names])
-            parts = self._parts(stage.readers)
-            for part in parts:
-                self._work_on(stage, part, stay=part is not parts[-1])
+            bound = ([read.node for read in self.reads[group.name]] for group in self._to_select(stage.readers))
+            each = parts(stage.readers, bound)
+            for part in each:
+                self._work_on(stage, part, stay=part is not each[-1])
             advance()
         return self.result
-
-    def _parts(self, readers: Sequence[Reader]) -> list[list[Reader]]:
-        """Readers whose moments fit into memory together; those of one weight, or of a group to be picked, in one part.
-
-        A stage is run once for each part.
-        """
-        ties = DisjointSet(reader.result for reader in readers)
-        for alike in by_weight(readers).values():
-            for reader in alike:
-                ties.merge(alike[0].result, reader.result)
-        names = {reader.node: reader.result for reader in readers}
-        for group in self._to_select(readers):
-            first, *others = [names[read.node] for read in self.reads[group.name]]
-            for name in others:
-                ties.merge(first, name)
-        tied: dict[str, list[Reader]] = {}
-        for reader in readers:
-            tied.setdefault(ties[reader.result], []).append(reader)
-        parts: list[list[Reader]] = []
-        room = 0.0
-        for some in tied.values():
-            needed = sum(map(moment_bytes, some))
-            if needed > room:
-                parts.append([])
-                room = MEMORY
-            parts[-1] += some
-            room -= needed
-        return parts
 
     def _work_on(self, stage: Stage, readers: Sequence[Reader], *, stay: bool) -> None:
         """Pick the channels of groups that are read here, and solve their readers; `stay` says that others follow."""
