@@ -15,6 +15,7 @@ FLOORS = (
     {"extras"},
     {"coreset", "graph"},
     {"shapes"},
+    {"gradient"},
     {"ops", "methods", "prepare"},
     {"budget"},
     {"coupling"},

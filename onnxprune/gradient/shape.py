@@ -1,0 +1,273 @@
+"""Derivatives of operators that only move numbers: ȳ goes back to where each came from.
+
+What was cut out goes back between zeros, what was repeated is summed, what was gathered is added up at its places.
+Interpolation along an axis is a matrix M, which the operator itself makes of the identity: x̄ = Mᵀȳ along it.
+"""
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxprune.gradient.rule import Gradients, Op, Rule
+
+__all__ = ["RULES"]
+
+
+def _only(op: Op, gradient: str) -> Gradients:
+    return [gradient, *[None] * (len(op.node.input) - 1)]
+
+
+def _reshape(op: Op, made: Gradients) -> Gradients:
+    assert made[0] is not None
+    return _only(op, op.b.like(made[0], op.x))
+
+
+def _transpose(op: Op, made: Gradients) -> Gradients:
+    rank = op.rank(op.x)
+    order = op.attribute("perm", list(range(rank))[::-1])
+    assert made[0] is not None
+    return [op.b.transpose(made[0], [int(axis) for axis in np.argsort(order)])]
+
+
+def _concat(op: Op, made: Gradients) -> Gradients:
+    axis, names, b = op.attribute("axis") % op.rank(op.y), list(op.node.input), op.b
+    assert made[0] is not None
+    if len(names) == 1:
+        return [made[0]]
+    sizes = b.concat([b.size(name, axis) for name in names])
+    parts: Gradients = list(b.make("Split", [made[0], sizes], len(names), axis=axis))
+    return [part if op.wants(place) else None for place, part in enumerate(parts)]
+
+
+def _split(op: Op, made: Gradients) -> Gradients:
+    axis, b = op.attribute("axis", 0) % op.rank(op.x), op.b
+    parts = [b.zeros(name) if part is None else part for name, part in zip(op.node.output, made, strict=True)]
+    return _only(op, b.concat(parts, axis))
+
+
+def _slice(op: Op, made: Gradients) -> Gradients:
+    b, rank, gradient = op.b, op.rank(op.x), made[0]
+    assert gradient is not None
+    starts, ends = op.reads(1), op.reads(2)
+    count = op.sizes(starts)[0]
+    given = op.value(3) if op.reads(3) else np.arange(count)
+    if given is None:
+        raise op.refusal("its axes are computed", "store them")
+    axes = [int(axis) % rank for axis in given.ravel()]
+    stored = op.value(4) if op.reads(4) else np.ones(count)
+    if stored is None:
+        raise op.refusal("its steps are computed", "store them")
+    strides = [int(step) for step in stored.ravel()]
+    if all(step == 1 for step in strides):
+        return _only(op, _between_zeros(op, gradient, axes))
+    for number in reversed(range(count)):
+        own = [b.op("Slice", part, b.ints(number), b.ints(number + 1)) for part in (starts, ends)]
+        places = b.op("Slice", b.range(b.size(op.x, axes[number])), *own, b.ints(0), b.ints(strides[number]))
+        before = (
+            _before(
+                op,
+                gradient,
+                axes[:number],
+                [b.op("Slice", part, b.ints(0), b.ints(number)) for part in (starts, ends)],
+                strides[:number],
+            )
+            if number
+            else b.zeros(op.x)
+        )
+        gradient = b.scatter(before, _laid(op, places, axes[number], rank, gradient), gradient, axes[number])
+    return _only(op, gradient)
+
+
+def _before(op: Op, gradient: str, axes: list[int], bounds: list[str], steps: list[int]) -> str:
+    """Zeros in the shape of what had been cut along the first axes only."""
+    return op.b.slice(op.b.zeros(op.x), bounds[0], bounds[1], axes, steps)
+
+
+def _laid(op: Op, places: str, axis: int, rank: int, other: str) -> str:
+    """Places along an axis, repeated to the shape of another tensor."""
+    laid = op.b.unsqueeze(places, [a for a in range(rank) if a != axis])
+    return op.b.expand(laid, other)
+
+
+def _between_zeros(op: Op, gradient: str, axes: list[int]) -> str:
+    """What was cut out of the input along axes, without steps, in its old place."""
+    b, rank = op.b, op.rank(op.x)
+    begin, end = [b.ints(0)] * rank, [b.ints(0)] * rank
+    for number, axis in enumerate(axes):
+        own = [b.op("Slice", op.reads(place), b.ints(number), b.ints(number + 1)) for place in (1, 2)]
+        size = b.size(op.x, axis)
+        places = b.op("Slice", b.range(size), *own, b.ints(0))
+        begin[axis] = b.op("ReduceMin", places, keepdims=1)
+        taken = b.add(begin[axis], b.size(op.y, axis))
+        end[axis] = b.sub(size, taken)
+    return b.op("Pad", gradient, b.concat([*begin, *end]))
+
+
+def _pad(op: Op, made: Gradients) -> Gradients:
+    b, rank = op.b, op.rank(op.x)
+    assert made[0] is not None
+    pads = op.reads(1)
+    if op.reads(3):
+        value, axes = op.value(1), op.value(3)
+        if value is None or axes is None:
+            raise op.refusal("its sizes are computed", "store them")
+        whole, half = np.zeros(2 * rank, dtype=np.int64), len(axes)
+        for number, axis in enumerate(int(axis) % rank for axis in axes):
+            whole[axis], whole[axis + rank] = value[number], value[number + half]
+        pads = b.ints(*map(int, whole))
+    if op.attribute("mode", "constant") == "constant":
+        return _only(op, b.op("Pad", made[0], b.op("Neg", pads)))
+    value = op.value(1)
+    if value is None:
+        raise op.refusal("its sizes are computed", "store them")
+    gradient, mode = made[0], op.attribute("mode")
+    for axis in range(rank):
+        own = [int(value[axis]), int(value[axis + rank])]
+        if any(own):
+            size = b.size(op.x, axis)
+            places = b.op("Pad", b.range(size), b.ints(*own), mode=mode)
+            shape = b.concat([b.shape(op.x, 0, axis + 1), *([b.shape(gradient, axis + 1)] if axis + 1 < rank else [])])
+            zeros = b.op("Expand", b.constant(0.0, b.types[gradient]), shape)
+            gradient = b.scatter(zeros, _laid(op, places, axis, rank, gradient), gradient, axis)
+    return _only(op, gradient)
+
+
+def _expand(op: Op, made: Gradients) -> Gradients:
+    assert made[0] is not None
+    return _only(op, op.sum_to(made[0], op.y, op.x))
+
+
+def _tile(op: Op, made: Gradients) -> Gradients:
+    b, rank = op.b, op.rank(op.x)
+    assert made[0] is not None
+    pairs = b.concat([b.unsqueeze(sizes, [1]) for sizes in (op.reads(1), b.shape(op.x))], 1)
+    parted = b.reshape(made[0], b.reshape(pairs, [-1]))
+    return _only(op, b.reduce_sum(parted, list(range(0, 2 * rank, 2)), keep=False))
+
+
+def _gather(op: Op, made: Gradients) -> Gradients:
+    b, places = op.b, op.reads(1)
+    rank, depth = op.rank(op.x), op.rank(places)
+    axis = op.attribute("axis", 0) % rank
+    assert made[0] is not None
+    ends = [b.shape(op.x, 0, axis)] if axis else []
+    rest = [b.shape(op.x, axis + 1)] if axis + 1 < rank else []
+    flat = made[0] if depth == 1 else b.reshape(made[0], b.concat([*ends, b.ints(-1), *rest]))
+    listed = b.reshape(places, [-1])
+    return _only(op, b.scatter(b.zeros(op.x), _laid(op, listed, axis, rank, flat), flat, axis))
+
+
+def _gather_elements(op: Op, made: Gradients) -> Gradients:
+    assert made[0] is not None
+    axis = op.attribute("axis", 0) % op.rank(op.x)
+    return _only(op, op.b.scatter(op.b.zeros(op.x), op.reads(1), made[0], axis))
+
+
+def _gather_nd(op: Op, made: Gradients) -> Gradients:
+    if op.attribute("batch_dims", 0):
+        raise op.refusal("it has batch_dims", "write it out")
+    assert made[0] is not None
+    return _only(op, op.b.op("ScatterND", op.b.zeros(op.x), op.reads(1), made[0], reduction="add"))
+
+
+def _scatter_nd(op: Op, made: Gradients) -> Gradients:
+    b, gradient = op.b, made[0]
+    assert gradient is not None
+    if op.attribute("reduction", "none") not in ("none", "add"):
+        raise op.refusal("it takes more than sums", "write it out")
+    kept = op.attribute("reduction", "none") == "add"
+    own = gradient if kept else b.op("ScatterND", gradient, op.reads(1), b.zeros(op.reads(2)))
+    return [own, None, b.op("GatherND", gradient, op.reads(1)) if op.wants(2) else None]
+
+
+def _depth_to_space(op: Op, made: Gradients) -> Gradients:
+    b, block = op.b, op.attribute("blocksize")
+    assert made[0] is not None
+    if op.attribute("mode", "DCR") == "DCR":
+        return [b.op("SpaceToDepth", made[0], blocksize=block)]
+    sizes = b.shape(op.x)
+    high, wide = (b.op("Slice", sizes, b.ints(axis), b.ints(axis + 1)) for axis in (2, 3))
+    parted = b.reshape(made[0], b.concat([b.ints(0, 0), high, b.ints(block), wide, b.ints(block)]))
+    return [b.like(b.transpose(parted, [0, 1, 3, 5, 2, 4]), op.x)]
+
+
+def _space_to_depth(op: Op, made: Gradients) -> Gradients:
+    assert made[0] is not None
+    return [op.b.op("DepthToSpace", made[0], blocksize=op.attribute("blocksize"))]
+
+
+def _trilu(op: Op, made: Gradients) -> Gradients:
+    assert made[0] is not None
+    further = [name for name in op.node.input[1:] if name]
+    return _only(op, op.b.op("Trilu", made[0], *further, upper=op.attribute("upper", 1)))
+
+
+_RESIZE: tuple[str, ...] = (
+    "antialias",
+    "coordinate_transformation_mode",
+    "cubic_coeff_a",
+    "exclude_outside",
+    "extrapolation_value",
+)
+_RESIZE += ("mode", "nearest_mode")
+
+
+def _resize(op: Op, made: Gradients) -> Gradients:
+    b, rank, gradient = op.b, op.rank(op.x), made[0]
+    assert gradient is not None
+    if op.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise op.refusal("it keeps the ratio of sides", "give it the sizes")
+    given = op.attribute("axes")
+    axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given]
+    scaled = bool(op.reads(2)) and op.sizes(op.reads(2)) != (0,)
+    same = {name: value for name in _RESIZE if (value := op.attribute(name)) is not None}
+    for number, axis in enumerate(axes):
+        fixed = op.is_fixed(op.x, [axis]) and op.is_fixed(op.y, [axis])
+        if fixed and op.sizes(op.x)[axis] == op.sizes(op.y)[axis]:
+            continue
+        if axis == 0:
+            if op.sizes(op.x)[0] == op.sizes(op.y)[0]:
+                continue
+            raise op.refusal("it resizes the batch", "write it out")
+        # The operator on the identity: one picture per place, nothing but this axis.
+        size = b.size(op.x, axis)
+        square = b.op("Expand", b.constant(0.0, b.types[gradient]), b.concat([size, size]))
+        eye = b.op("EyeLike", square)
+        between, behind = [1] * (axis - 1), [1] * (rank - axis - 1)
+        pictures = b.reshape(
+            eye,
+            b.concat([size, *([b.ints(*between)] if between else []), size, *([b.ints(*behind)] if behind else [])]),
+        )
+        own = b.op("Slice", op.reads(2 if scaled else 3), b.ints(number), b.ints(number + 1))
+        one = b.constant([1.0], TensorProto.FLOAT)
+        each = [one if scaled else b.ints(1)] * rank
+        if not scaled:
+            each[0] = size
+        each[axis] = own
+        sizes = b.concat(each)
+        inputs = [pictures, "", sizes] if scaled else [pictures, "", "", sizes]
+        rows = b.make("Resize", inputs, **same)[0]
+        matrix = b.reshape(rows, b.concat([size, b.ints(-1)]))
+        order = [*(a for a in range(rank) if a != axis), axis]
+        product = b.op("MatMul", b.transpose(gradient, order), b.transpose(matrix, [1, 0]))
+        gradient = b.transpose(product, [int(a) for a in np.argsort(order)])
+    return _only(op, gradient)
+
+
+RULES: dict[tuple[str, str], Rule] = {
+    **{("", name): _reshape for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")},
+    ("", "Transpose"): _transpose,
+    ("", "Concat"): _concat,
+    ("", "Split"): _split,
+    ("", "Slice"): _slice,
+    ("", "Pad"): _pad,
+    ("", "Expand"): _expand,
+    ("", "Tile"): _tile,
+    ("", "Gather"): _gather,
+    ("", "GatherElements"): _gather_elements,
+    ("", "GatherND"): _gather_nd,
+    ("", "ScatterND"): _scatter_nd,
+    ("", "DepthToSpace"): _depth_to_space,
+    ("", "SpaceToDepth"): _space_to_depth,
+    ("", "Trilu"): _trilu,
+    ("", "Resize"): _resize,
+}

@@ -1,0 +1,277 @@
+"""Networks of one operator each, to be differentiated: every rule of the table with its cases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CASES", "Case"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One node: arrays of floats are differentiated by, those of other types are stored, "" is left out.
+
+    Where onnx's reference does not cover it, `linear` says that it is linear in each, so that onnxruntime tells slopes.
+    """
+
+    operator: str
+    reads: Sequence[Any]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    makes: int = 1
+    opset: int = 18
+    domain: str = ""
+    stored: tuple[int, ...] = ()
+    linear: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the case is called."""
+        shapes = ",".join(
+            "x".join(map(str, np.shape(each))) if not isinstance(each, str) else "-" for each in self.reads
+        )
+        more = ",".join(f"{key}={value}" for key, value in self.attributes.items())
+        return f"{self.operator}-{self.opset}-{shapes}-{more}".replace(" ", "")
+
+
+_DRAWN = np.random.default_rng(11)
+
+
+def real(*shape: int, low: float = -2.0, high: float = 2.0) -> NDArray[np.float64]:
+    """Numbers that are not near one another, nor near where anything has a kink: 0, ±0.5, ±1, ±3."""
+    count = int(np.prod(shape))
+    steps = np.linspace(low, high, count + 2)[1:-1] + 0.013
+    return _DRAWN.permutation(steps).reshape(shape)
+
+
+def whole(*values: Any) -> NDArray[np.int64]:
+    """Whole numbers."""
+    return np.array(values[0] if len(values) == 1 else values, dtype=np.int64)
+
+
+def _pointwise() -> list[Case]:
+    every = "Abs Atan Asinh Celu Cos Cosh Elu Erf Exp HardSigmoid HardSwish Identity LeakyRelu Mish Neg Relu Selu"
+    every += " Shrink Sigmoid Sin Sinh Softplus Softsign Tan Tanh ThresholdedRelu Dropout"
+    found = [Case(name, [real(3, 4)]) for name in every.split() if name != "Tan"]
+    found += [Case("Tan", [real(3, 4, low=-1.2, high=1.2)])]
+    found += [Case(name, [real(3, 4, low=-0.9, high=0.9)]) for name in ("Acos", "Asin", "Atanh")]
+    found += [Case(name, [real(3, 4, low=0.3, high=2.0)]) for name in ("Log", "Reciprocal", "Sqrt")]
+    found += [Case("Acosh", [real(3, 4, low=1.3, high=3.0)])]
+    found += [Case("HardSwish", [real(20, low=-4.0, high=4.0)]), Case("Elu", [real(9)], {"alpha": 0.7})]
+    found += [Case("Celu", [real(9)], {"alpha": 0.7}), Case("Shrink", [real(9)], {"lambd": 0.7, "bias": 0.1})]
+    found += [Case("LeakyRelu", [real(9)], {"alpha": 0.3}), Case("Selu", [real(9)], {"alpha": 1.1, "gamma": 1.3})]
+    found += [Case("HardSigmoid", [real(9, low=-4.0, high=4.0)], {"alpha": 0.3, "beta": 0.4})]
+    found += [Case("ThresholdedRelu", [real(9)], {"alpha": 0.6}), Case("CastLike", [real(5), real(2)], stored=(1,))]
+    found += [Case("Gelu", [real(3, 4)], opset=20), Case("Gelu", [real(9)], {"approximate": "tanh"}, opset=20)]
+    found += [Case("Swish", [real(9)], opset=24), Case("Swish", [real(9)], {"alpha": 1.4}, opset=24)]
+    found += [Case("Cast", [real(3, 4)], {"to": 1})]
+    low, high = np.float64(-0.7), np.float64(0.8)
+    found += [Case("Clip", [real(3, 4), low, high], stored=(1, 2)), Case("Clip", [real(9), "", high], stored=(2,))]
+    found += [Case("Clip", [real(9)])]
+    return found
+
+
+def _several() -> list[Case]:
+    pairs = [((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((2, 1, 4), (3, 1)), ((1,), (2, 3)), ((), (2, 2))]
+    found = []
+    for first, second in pairs:
+        found += [Case(name, [real(*first), real(*second)]) for name in ("Add", "Sub", "Mul", "Max", "Min", "Sum")]
+        found += [Case("Div", [real(*first), real(*second, low=0.4, high=2.0)])]
+        found += [Case("Pow", [real(*first, low=0.4, high=2.0), real(*second)])]
+        found += [Case("Mean", [real(*first), real(*second)]), Case("PRelu", [real(2, *first), real(*first)])]
+    found += [Case("Max", [real(3), real(2, 1), real(3)]), Case("Sum", [real(3), real(2, 1), real(1)])]
+    found += [Case("Pow", [real(3, 4), np.float64(3.0)], stored=(1,)), Case("Pow", [real(3, 4), whole([2])])]
+    found += [Case("Mod", [real(3, 4), real(4, low=0.7, high=1.9)], {"fmod": 0}, stored=(1,))][:0]
+    condition = np.array([[True, False, True], [False, False, True]])
+    found += [Case("Where", [condition, real(2, 3), real(3)]), Case("Where", [condition, real(1), real(2, 1)])]
+    found += [Case("PRelu", [real(2, 3, 4), real(3, 1)])]
+    return found
+
+
+def _linear() -> list[Case]:
+    pairs = [
+        ((3, 4), (4, 2)),
+        ((2, 3, 4), (4, 5)),
+        ((2, 3, 4), (2, 4, 5)),
+        ((1, 2, 3, 4), (5, 1, 4, 2)),
+        ((4,), (4, 3)),
+    ]
+    pairs += [
+        ((3, 4), (4,)),
+        ((4,), (4,)),
+        ((2, 3, 4), (4,)),
+        ((4,), (2, 4, 3)),
+        ((3, 4), (2, 4, 5)),
+        ((1, 3, 4), (4, 2)),
+    ]
+    found = [Case("MatMul", [real(*first), real(*second)]) for first, second in pairs]
+    for turned in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        first, second = ((4, 3), (3, 4))[1 - turned[0]], ((4, 5), (5, 4))[turned[1]]
+        flags = {"transA": turned[0], "transB": turned[1], "alpha": 0.7, "beta": 1.3}
+        for bias in ((5,), (3, 1), (3, 5), ()):
+            found += [Case("Gemm", [real(*first), real(*second), real(*bias)], flags)]
+    found += [Case("Gemm", [real(3, 4), real(4, 5)])]
+    equations = [("ij,jk->ik", (2, 3), (3, 4)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 2, 4))]
+    equations += [("ij,kj", (2, 3), (4, 3)), ("ij,k->k", (2, 3), (4,)), ("...ij,jk->...ik", (2, 2, 3), (3, 4))]
+    found += [Case("Einsum", [real(*a), real(*b)], {"equation": text}) for text, a, b in equations]
+    found += [Case("Einsum", [real(2, 3)], {"equation": "ij->ji"}), Case("Einsum", [real(2, 3)], {"equation": "ij->i"})]
+    return found
+
+
+def _convolution() -> list[Case]:
+    found = [
+        Case("Conv", [real(2, 3, 5, 4), real(4, 3, 3, 2), real(4)], more)
+        for more in (
+            {},
+            {"pads": [1, 0, 1, 1]},
+            {"strides": [2, 1]},
+            {"strides": [2, 2], "pads": [1, 1, 1, 1]},
+            {"dilations": [2, 1], "pads": [2, 0, 1, 0]},
+            {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+            {"auto_pad": "SAME_LOWER"},
+            {"auto_pad": "VALID"},
+        )
+    ]
+    found += [Case("Conv", [real(2, 4, 5, 5), real(6, 2, 3, 3)], {"group": 2, "pads": [1, 1, 1, 1]})]
+    found += [Case("Conv", [real(2, 3, 6, 6), real(3, 1, 3, 3), real(3)], {"group": 3, "strides": [2, 2]})]
+    found += [Case("Conv", [real(1, 2, 4, 4), real(4, 1, 2, 2)], {"group": 2})]
+    found += [
+        Case("Conv", [real(2, 3, 4, 4), real(5, 3, 1, 1)]),
+        Case("Conv", [real(2, 3, 5, 5), real(2, 3, 1, 1)], {"strides": [2, 2]}),
+    ]
+    found += [Case("Conv", [real(2, 3, 7), real(4, 3, 3)], {"strides": [2], "pads": [1, 0]})]
+    found += [Case("Conv", [real(1, 2, 3, 4, 3), real(3, 2, 2, 2, 2)], {"pads": [0, 1, 0, 1, 0, 0]})]
+    shared = [
+        {},
+        {"strides": [2, 2]},
+        {"strides": [2, 1], "pads": [1, 0, 0, 1]},
+        {"dilations": [2, 1]},
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    ]
+    found += [Case("ConvTranspose", [real(2, 3, 4, 3), real(3, 2, 3, 2), real(2)], more) for more in shared]
+    found += [Case("ConvTranspose", [real(1, 4, 3, 3), real(4, 2, 2, 2)], {"group": 2, "strides": [2, 2]}, linear=True)]
+    found += [
+        Case(
+            "ConvTranspose",
+            [real(1, 3, 4, 3), real(3, 2, 3, 2), real(2)],
+            {"strides": [2, 2], "output_shape": [8, 6]},
+            linear=True,
+        )
+    ]
+    found += [Case("ConvTranspose", [real(1, 3, 3, 3), real(3, 1, 2, 2)], {"group": 3, "strides": [2, 2]})]
+    found += [Case("ConvTranspose", [real(1, 2, 4), real(2, 3, 3)], {"strides": [2]})]
+    return found
+
+
+def _pooling() -> list[Case]:
+    forms: list[dict[str, Any]] = [
+        {"kernel_shape": [2, 2]},
+        {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]},
+        {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1},
+        {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER"},
+    ]
+    found = [Case(name, [real(2, 3, 5, 5)], form) for name in ("MaxPool", "AveragePool") for form in forms]
+    found += [Case("MaxPool", [real(1, 2, 6, 6)], {"kernel_shape": [2, 2], "dilations": [2, 2]})]
+    found += [Case("AveragePool", [real(1, 2, 5, 5)], {**forms[1], "count_include_pad": 1})]
+    found += [Case(name, [real(2, 2, 7)], {"kernel_shape": [3], "strides": [2]}) for name in ("MaxPool", "AveragePool")]
+    found += [Case(name, [real(1, 2, 3, 4, 3)], {"kernel_shape": [2, 2, 2]}) for name in ("MaxPool", "AveragePool")]
+    return found + [Case(name, [real(2, 3, 4, 2)]) for name in ("GlobalAveragePool", "GlobalMaxPool")]
+
+
+def _normalization() -> list[Case]:
+    statistics = [real(3, low=0.2, high=1.0), real(3, low=0.5, high=2.0)]
+    found = [
+        Case("BatchNormalization", [real(2, 3, *more), real(3), real(3), *statistics], stored=(3, 4))
+        for more in ((), (4,), (2, 3))
+    ]
+    found += [Case("LayerNormalization", [real(2, 3, 4), real(4), real(4)], {"epsilon": 1e-3})]
+    found += [Case("LayerNormalization", [real(2, 3, 4), real(3, 4)], {"axis": 1})]
+    found += [Case("InstanceNormalization", [real(2, 3, 4, 2), real(3), real(3)])]
+    found += [Case("GroupNormalization", [real(2, 4, 3), real(4), real(4)], {"num_groups": 2}, opset=21)]
+    found += [Case("RMSNormalization", [real(2, 3, 4), real(4)], {"axis": -1}, opset=23)]
+    found += [
+        Case("LpNormalization", [real(3, 4)], {"axis": 1}),
+        Case("LpNormalization", [real(3, 4)], {"axis": 0, "p": 2}),
+    ]
+    for name in ("Softmax", "LogSoftmax"):
+        found += [Case(name, [real(2, 3, 4)], {"axis": axis}) for axis in (-1, 1)]
+    return found
+
+
+def _reductions() -> list[Case]:
+    found = []
+    for name in ["Sum", "Mean", "L1", "L2", "SumSquare", "LogSumExp", "Prod", "Max", "Min"]:
+        x = real(2, 3, 4)
+        operator = f"Reduce{name}"
+        found += [
+            Case(operator, [x, whole([1])]),
+            Case(operator, [x, whole([0, -1])], {"keepdims": 0}),
+            Case(operator, [x]),
+        ]
+        if name != "Sum":
+            found += [Case(operator, [x], {"axes": [1], "keepdims": 0}, opset=17)]
+    found += [Case("ReduceSum", [real(2, 3), whole([])], {"noop_with_empty_axes": 1})]
+    found += [Case("ReduceLogSum", [real(2, 3, low=0.3, high=2.0), whole([1])])]
+    found += [Case("CumSum", [real(3, 4), whole(1)], {"exclusive": e, "reverse": r}) for e in (0, 1) for r in (0, 1)]
+    return [*found, Case("TopK", [real(3, 5), whole([2])], {"axis": 1}, makes=2)]
+
+
+def _shape() -> list[Case]:
+    x = real(2, 3, 4)
+    found = [Case("Reshape", [x, whole(4, 6)]), Case("Reshape", [x, whole(0, -1)]), Case("Flatten", [x], {"axis": 2})]
+    found += [Case("Squeeze", [real(2, 1, 3), whole([1])]), Case("Unsqueeze", [x, whole(0, 2)]), Case("Transpose", [x])]
+    found += [Case("Transpose", [x], {"perm": [2, 0, 1]}), Case("Concat", [real(2, 3), real(2, 2)], {"axis": 1})]
+    found += [Case("Concat", [real(2, 3), real(1, 3), real(3, 3)], {"axis": -2}), Case("Concat", [x], {"axis": 0})]
+    found += [
+        Case("Split", [real(5, 3), whole(2, 3)], {"axis": 0}, makes=2),
+        Case("Split", [real(4, 3)], {"num_outputs": 2}, makes=2),
+    ]
+    cuts = [
+        ([1], [3], [2], [1]),
+        ([0, -2], [2, 100], [1, 2], [1, 1]),
+        ([3], [-5], [2], [-1]),
+        ([0, 0], [3, 4], [1, 2], [2, 3]),
+    ]
+    found += [Case("Slice", [x, whole(a), whole(b), whole(c), whole(d)]) for a, b, c, d in cuts]
+    found += [Case("Slice", [x, whole(0, 1), whole(1, 3)]), Case("Slice", [x, whole([-2]), whole([-1]), whole([-1])])]
+    found += [Case("Pad", [real(2, 3), whole(1, 0, 2, 1)]), Case("Pad", [real(3, 4), whole(-1, 1, 0, -2)], linear=True)]
+    found += [Case("Pad", [real(3, 4), whole(1, 2, 1, 1)], {"mode": mode}) for mode in ("reflect", "edge")]
+    found += [Case("Pad", [real(2, 3), whole(1, 2), "", whole([1])])]
+    found += [Case("Expand", [real(3, 1), whole(2, 3, 4)]), Case("Tile", [real(2, 3), whole(2, 3)])]
+    found += [
+        Case("Gather", [real(4, 3), whole([0, 2, 2, -1])]),
+        Case("Gather", [real(2, 4, 3), whole([[0, 3], [1, 1]])], {"axis": 1}),
+    ]
+    found += [Case("Gather", [real(4, 3), whole(1)], {"axis": -1})]
+    found += [Case("GatherElements", [real(3, 4), whole([[0, 1, 1], [2, 2, 0]])], {"axis": 0}, linear=True)]
+    found += [Case("GatherND", [real(3, 4), whole([[0, 1], [2, 2], [0, 1]])])]
+    found += [Case("ScatterND", [real(4, 3), whole([[1], [3]]), real(2, 3)])]
+    found += [Case("DepthToSpace", [real(1, 8, 2, 3)], {"blocksize": 2, "mode": mode}) for mode in ("DCR", "CRD")]
+    found += [Case("SpaceToDepth", [real(1, 2, 4, 6)], {"blocksize": 2})]
+    found += [Case("Trilu", [real(3, 4)], {"upper": 0}), Case("Trilu", [real(2, 3, 4), whole(1)])]
+    scales = np.array([1, 1, 2, 1.5], dtype=np.float32)
+    for more in (
+        {"mode": "nearest"},
+        {"mode": "linear"},
+        {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        {"mode": "cubic"},
+    ):
+        found += [Case("Resize", [real(2, 2, 3, 4), "", scales], more)]
+        found += [Case("Resize", [real(1, 2, 4, 4), "", "", whole(1, 2, 7, 2)], more)]
+    return found
+
+
+CASES = [
+    *_pointwise(),
+    *_several(),
+    *_linear(),
+    *_convolution(),
+    *_pooling(),
+    *_normalization(),
+    *_reductions(),
+    *_shape(),
+]
