@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 __all__ = ["Builder", "Term"]
@@ -196,8 +195,3 @@ class Builder:
     def scatter(self, zeros: str, places: str, values: str, axis: int) -> str:
         """Values added up at places along an axis."""
         return self.op("ScatterElements", zeros, places, values, axis=axis, reduction="add")
-
-
-def numbers(array: NDArray[Any]) -> list[int]:
-    """Whole numbers of an array, as a list."""
-    return [int(value) for value in np.ravel(array)]

@@ -281,7 +281,11 @@ class _Sweep:
         graph.initializer.extend(tensor for tensor in self.b.constants.values() if tensor.name not in stored)
         left = [tensor for tensor in graph.initializer if tensor.name in needed]
         if len(left) < len(graph.initializer):
+            gone = {tensor.name for tensor in graph.initializer} - needed
             copied = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in left]
+            inputs = [ValueInfoProto.FromString(v.SerializeToString()) for v in graph.input if v.name not in gone]
+            del graph.input[:]
+            graph.input.extend(inputs)
             del graph.initializer[:]
             graph.initializer.extend(copied)
         before = {value.name: ValueInfoProto.FromString(value.SerializeToString()) for value in graph.output}
