@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxprune.analysis import Analysis, analyse
+from onnxprune.budget import Cost
 from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slots
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.calibrate.given import open_calibration
@@ -29,6 +30,7 @@ from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
 from onnxprune.reconstruct.thinned import Thinned
 from onnxprune.reconstruct.views import Workpiece
+from onnxprune.salience import saliences
 from onnxprune.shapes.infer import forget_claims, infer_shapes
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
 
@@ -81,6 +83,8 @@ class Refiner:
         The same samples with their classes, where those are known.
     lesson : tuple or None
         What is learnt from in two, where budgets are found by accuracy.
+    costs : dict of str to Cost
+        Of the network, by what is measured.
     """
 
     model: Model
@@ -90,6 +94,7 @@ class Refiner:
     facts: dict[str, object] = field(default_factory=dict)
     exam: Exam | None = None
     lesson: _Lesson | None = None
+    costs: dict[str, Cost] = field(default_factory=dict)
 
     @property
     def learns(self) -> bool:
@@ -112,12 +117,16 @@ class Refiner:
     def evidence(self) -> Gathered:
         """What the data says of each group, in the groups' order."""
         work, trial = self.work, None
+        scores = "" if self.exam is None else self.exam.scores.output
+        kind, cost = METHODS[self.options.method].salience, self.costs[self.options.measure]
+        known = saliences(work, self.data, kind, cost, scores)
         try:
             if self.options.allocation in ("auto", "error"):  # others do not look at losses
                 trial = trial_of(work.proto, self.data, len(work.coupling.groups))
         except ModelError as error:
             self._excuse(error, "layers' losses are not weighed against each other")
-        return Gathered(self._each(), trial, None if self.lesson is None else Thinned(work, self.lesson.exam))
+        each = (replace(told, salience=found) for told, found in zip(self._each(), known, strict=True))
+        return Gathered(each, trial, None if self.lesson is None else Thinned(work, self.lesson.exam))
 
     def _each(self) -> Iterator[Evidence]:
         """Evidence of each group.
@@ -248,15 +257,18 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
         raise DataError("no samples of one size fill a batch to tell accuracy by; give more, or leave the labels out")
     if scores is not None and labels is not None:
         exam = set_exam(model.copy(), scores, held, labels, network.providers)
-    data, lesson = _data(learnt, network, options), None
+    data, lesson = _data(learnt, network, options, labels), None
     if options.allocation == "accuracy" and learns and scores is not None:
         lesson = _lesson(network, calibration, options, scores, np.concatenate([batch.numbers for batch in learnt]))
-    return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam, lesson)
+    return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam, lesson, analysis.costs)
 
 
-def _data(batches: Sequence[Batch], network: Network, options: Options) -> Data:
+def _data(
+    batches: Sequence[Batch], network: Network, options: Options, labels: NDArray[np.int64] | None = None
+) -> Data:
     samples = sum(batch.numbers.size for batch in batches)
-    return Data([_narrow(batch.feeds) for batch in batches], samples, network.providers, options.seed)
+    classes = () if labels is None else tuple(labels[batch.numbers] for batch in batches)
+    return Data([_narrow(batch.feeds) for batch in batches], samples, network.providers, options.seed, classes)
 
 
 def _lesson(

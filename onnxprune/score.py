@@ -63,6 +63,7 @@ class Scorer:
             beta=self.radii.of(group) or 1.0,
             layers=known.layers,
             worth=known.worth,
+            salience=known.salience,
         )
         return self.method(channels, np.random.default_rng([self.seed, number]))
 

@@ -23,6 +23,7 @@ FLOORS = (
     {"rewrite"},
     {"validate"},
     {"reconstruct"},
+    {"salience"},
     {"report", "progress"},
     {"options"},
     {"analysis"},

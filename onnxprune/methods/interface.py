@@ -48,6 +48,8 @@ class Channels:
         What data says of the readers: moments of those that multiply by a stored matrix; empty without data.
     worth : tuple of float
         What a unit of the loss of each layer is worth.
+    salience : ndarray (n,) or None
+        What derivatives say of each channel, higher is more important; comparable between groups.
     """
 
     incoming: Sequence[Reals]
@@ -59,6 +61,7 @@ class Channels:
     beta: float = 1.0
     layers: tuple[Layer, ...] = ()
     worth: tuple[float, ...] = ()
+    salience: NDArray[np.float64] | None = None
 
     @property
     def count(self) -> int:

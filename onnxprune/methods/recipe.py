@@ -32,6 +32,8 @@ class Recipe:
         Whether it brings factors for the readers' weights, so that they are not to be solved anew.
     sequence : {"repair", "asym", "seq", "layer"}
         How readers are solved anew after it; see `reconstruct.sequence`.
+    salience : str
+        Which derivatives it looks at as `Channels.salience`; empty where it looks at none.
     at_rank : callable or None
         Gives the recipe proper for a rank that points are reduced to (`--rank`); None where there is no such thing.
     """
@@ -43,6 +45,7 @@ class Recipe:
     needs_data: bool = False
     weighs: bool = False
     sequence: str = "repair"
+    salience: str = ""
     at_rank: Callable[[int], Method] | None = None
 
     def __call__(self, channels: Channels, rng: np.random.Generator) -> Choice:

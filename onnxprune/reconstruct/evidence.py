@@ -44,12 +44,16 @@ _ENOUGH = 512
 
 @dataclass(frozen=True)
 class Data:
-    """Batches of inputs, the number of samples in them, where they are run, and the seed of what is drawn of them."""
+    """Batches of inputs, the number of samples in them, where they are run, and the seed of what is drawn of them.
+
+    `classes` are those of each batch's samples, where they are known.
+    """
 
     batches: Sequence[Feeds]
     samples: int
     providers: Sequence[str]
     seed: int = 0
+    classes: tuple[NDArray[np.int64], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ class Evidence:
 
     That is one over its targets' variance, times the share of a residual stream's variance that they bring to it.
     `solved` gives the weights and biases that the readers have where some of the group's channels stay.
+    `salience` is what derivatives say of the group's channels, (n,), where a method asks for it.
     """
 
     layers: tuple[Layer, ...]
     worth: tuple[float, ...]
     solved: Callable[[NDArray[np.int64]], Changed] | None = None
+    salience: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
