@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from scipy.special import erf
+from scipy.special import erf, softmax
 from slopes import CASES, Case
 
-from onnxprune.gradient import RULES, Gradient, differentiate
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.gradient import KINDS, RULES, Gradient, Loss, differentiate
 from onnxprune.gradient.rule import nothing
 from onnxprune.graph.runtime import CPU, Session
 
@@ -112,3 +114,109 @@ def test_every_rule_has_cases() -> None:
     tried = {case.operator for case in CASES}
     own = {name for domain, name in RULES if not domain}
     assert own - steps - tried == {"SimplifiedLayerNormalization", "Mod"}
+
+
+# ---- whole networks --------------------------------------------------------------------------------------------------
+
+
+def network(opset: int = 17, batch: str | int = "n") -> ModelProto:
+    net = Net(opset)
+    x = net.add("Relu", net.conv(net.input(batch, 3, 6, 6), 4, 3, kernel=(3, 3)))
+    x = net.add("Add", x, net.add("Sigmoid", net.conv(x, 4, 4)))
+    return net.done(net.gemm(net.add("Flatten", net.add("GlobalAveragePool", x)), 5, 4))
+
+
+def drawn(proto: ModelProto, count: int) -> dict[str, NDArray[Any]]:
+    sizes = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim][1:]
+    return {proto.graph.input[0].name: np.random.default_rng(1).standard_normal((count, *sizes)).astype(np.float32)}
+
+
+def test_any_batch_runs_and_samples_add_up() -> None:
+    proto = network()
+    weights = [tensor.name for tensor in proto.graph.initializer if len(tensor.dims) > 1]
+    gradient = differentiate(proto, weights)
+    assert gradient.seeds is not None
+    feeds, output = drawn(proto, 6), proto.graph.output[0].name
+    seed = np.random.default_rng(2).standard_normal((6, 5)).astype(np.float32)
+    session = Session(gradient.proto.SerializeToString(), (CPU,))
+
+    def of(chosen: slice) -> dict[str, NDArray[Any]]:
+        parts = {name: value[chosen] for name, value in feeds.items()}
+        return session.run({**parts, gradient.seeds[output]: seed[chosen]})
+
+    whole, parts = of(slice(None)), [of(slice(k, k + 1)) for k in range(6)]
+    for name in weights:
+        total = np.sum([part[gradient.of[name]] for part in parts], axis=0)
+        assert whole[gradient.of[name]] == pytest.approx(total, rel=1e-4, abs=1e-5)
+    assert next(value.name for value in gradient.proto.graph.output) == output
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_losses_are_what_they_say(kind: str, probabilities: bool) -> None:
+    net = Net(17)
+    scores = net.gemm(net.input("n", 6), 5, 6)
+    proto = net.done(net.add("Softmax", scores) if probabilities else scores)
+    loss = Loss(kind, proto.graph.output[0].name, probabilities=probabilities)
+    (weight,) = [tensor.name for tensor in proto.graph.initializer if len(tensor.dims) == 2]
+    gradient, feeds = differentiate(proto, [weight], loss=loss), drawn(proto, 4)
+    value = Session(proto.SerializeToString(), (CPU,)).run(feeds)[loss.output].astype(np.float64)
+    certain = np.log(value) if probabilities else np.log(softmax(value, axis=1))
+    rng = np.random.default_rng(3)
+    targets = np.array([0, 4, 2, 2]) if kind == "entropy" else rng.standard_normal((4, 5)).astype(np.float32)
+    wanted = {
+        "entropy": lambda: -certain[np.arange(4), targets].sum(),
+        "kl": lambda: (softmax(targets, axis=1) * (np.log(softmax(targets, axis=1)) - certain)).sum(),
+        "square": lambda: np.square(value - targets).sum(),
+        "total": value.sum,
+    }
+    given = {gradient.targets: targets} if gradient.targets else {}
+    found = run(gradient, {**feeds, **given})
+    assert float(found[gradient.loss]) == pytest.approx(float(wanted[kind]()), rel=1e-4, abs=1e-4)
+    slope = found[gradient.of[weight]]
+    place = np.unravel_index(np.abs(slope).argmax(), slope.shape)
+    stored = next(tensor for tensor in gradient.proto.graph.initializer if tensor.name == weight)
+    original, losses = numpy_helper.to_array(stored), []
+    for sign in (1e-2, -1e-2):
+        moved = original.copy()
+        moved[place] += sign
+        stored.CopyFrom(numpy_helper.from_array(moved, weight))
+        losses.append(float(run(gradient, {**feeds, **given})[gradient.loss]))
+    if kind != "total" or not probabilities:  # which is constant
+        assert slope[place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=2e-2)
+
+
+def test_a_tensor_that_nothing_depends_on_has_zeros() -> None:
+    net = Net(17)
+    x = net.input("n", 6)
+    beside = net.add("Sign", net.add("Relu", x))
+    proto = net.done(net.add("Add", net.gemm(x, 5, 6), net.add("ReduceMax", beside, keepdims=1)))
+    gradient, feeds = differentiate(proto, [beside]), drawn(proto, 3)
+    seed = np.zeros((3, 5), np.float32)
+    found = run(gradient, {**feeds, **dict.fromkeys((gradient.seeds or {}).values(), seed)})
+    assert found[gradient.of[beside]].shape == (3, 6) and not found[gradient.of[beside]].any()
+
+
+def test_old_operator_sets_are_raised() -> None:
+    proto, new = network(9, batch=2), network(17, batch=2)
+    names = [tensor.name for tensor in proto.graph.initializer if len(tensor.dims) > 1]
+    results = []
+    for each in (proto, new):
+        gradient = differentiate(each, names)
+        feeds = {**drawn(each, 2), **dict.fromkeys((gradient.seeds or {}).values(), np.ones((2, 5), np.float32))}
+        results.append([run(gradient, feeds)[gradient.of[name]] for name in names])
+    for old, young in zip(*results, strict=True):
+        assert old == pytest.approx(young, rel=1e-5, abs=1e-6)
+
+
+def test_what_has_no_rule_is_named_with_what_depends_on_it() -> None:
+    net = Net(17)
+    x = net.add("Reshape", net.gemm(net.input("n", 6), 4, 6), net.constant([-1, 2, 2]))
+    proto = net.done(net.add("Det", x))
+    output = proto.graph.output[0].name
+    with pytest.raises(ModelError, match=rf"\(Det\).*no rule for Det, and {output} depends on it"):
+        differentiate(proto, [x])
+    with pytest.raises(UsageError, match="no tensor 'nowhere'"):
+        differentiate(proto, ["nowhere"])
+    with pytest.raises(UsageError, match="no loss 'hinge'"):
+        differentiate(proto, [x], loss=Loss("hinge", output))

@@ -138,9 +138,15 @@ def differentiate(
     targets, seeds = "", dict[str, str]()
     if loss is not None:
         sweep.require([loss.output])
-        name, targets = with_loss(made, loss, sweep.b, len(sweep.shapes.shapes[loss.output]))
+        sizes = sweep.shapes.shapes[loss.output]
+        named = [s if sweep.shapes.is_static((loss.output, k)) else f"{loss.output}_{k}" for k, s in enumerate(sizes)]
+        name, targets = with_loss(made, loss, sweep.b, named)
         made.graph.node.extend(sweep.b.nodes)
-        sweep = _Sweep(made, input_shapes, sweep.b)
+        assumed = dict(sweep.shapes.inputs)
+        if targets:
+            own = [size for k, size in enumerate(sizes) if loss.kind != "entropy" or k != loss.axis % len(sizes)]
+            assumed[targets] = tuple(own)
+        sweep = _Sweep(made, assumed, sweep.b)
         start = {name: sweep.b.constant(1.0, sweep.b.types[name])}
     else:
         floats = [v.name for v in made.graph.output if sweep.b.types.get(v.name) in FLOATS]

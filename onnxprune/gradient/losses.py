@@ -8,6 +8,7 @@
 All are sums over the samples, so that the gradient of one sample does not depend on the others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto, helper
@@ -42,7 +43,7 @@ class Loss:
     probabilities: bool = False
 
 
-def with_loss(proto: ModelProto, loss: Loss, builder: Builder, rank: int) -> tuple[str, str]:
+def with_loss(proto: ModelProto, loss: Loss, builder: Builder, sizes: Sequence[int | str]) -> tuple[str, str]:
     """Put a loss behind a network, in place.
 
     Parameters
@@ -51,8 +52,8 @@ def with_loss(proto: ModelProto, loss: Loss, builder: Builder, rank: int) -> tup
     loss : Loss
     builder : Builder
         Of it.
-    rank : int
-        Number of axes of the output.
+    sizes : sequence of int or str
+        Of the output, names for those that follow the inputs'.
 
     Returns
     -------
@@ -69,14 +70,15 @@ def with_loss(proto: ModelProto, loss: Loss, builder: Builder, rank: int) -> tup
     if loss.kind not in KINDS:
         raise UsageError(f"no loss {loss.kind!r}: choose from {', '.join(KINDS)}")
     b, output = builder, loss.output
+    rank = len(sizes)
     every = list(range(rank))
     if loss.kind == "total":
         return b.reduce_sum(b.add(output, 0.0), every, keep=False), ""
     axis, kind = loss.axis % max(rank, 1), b.types[output]
     targets = b.fresh("targets")
     number = TensorProto.INT64 if loss.kind == "entropy" else kind
-    sizes = [None] * (rank - (loss.kind == "entropy"))
-    proto.graph.input.append(helper.make_tensor_value_info(targets, number, sizes))
+    own = [size for place, size in enumerate(sizes) if loss.kind != "entropy" or place != axis]
+    proto.graph.input.append(helper.make_tensor_value_info(targets, number, own))
     b.types[targets] = number
     if loss.kind == "square":
         return b.reduce_sum(b.square(b.sub(output, targets)), every, keep=False), targets
