@@ -15,6 +15,7 @@ from test_twin_power import objects
 
 import onnxprune
 from onnxprune.coupling.costs import measure
+from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index, weights_of
 from onnxprune.methods import METHODS
 from onnxprune.ops import recurrent
@@ -67,13 +68,19 @@ def test_multiply_accumulates() -> None:
     assert measure("macs", found.coupling, found.index).value(sizes) == steps * (5 * 8 + first + second + 10 * 4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.salience])
 @pytest.mark.parametrize("operator", GATES)
 def test_every_method_prunes_them(operator: str, method: str) -> None:
     result = prune_plain(wide(operator, BOTH), ratio=0.4, method=method, best_effort=True, synthetic=16)
     assert result.report["validation"]["twin"]["passed"]
     assert result.report["achieved"]["params"] > 0.2
     assert not result.report["validation"]["unproved"]
+
+
+@pytest.mark.parametrize("operator", GATES)
+def test_methods_that_differentiate_say_that_they_cannot(operator: str) -> None:
+    with pytest.raises(ModelError, match=rf"no rule for {operator}"):
+        prune_plain(wide(operator, BOTH), ratio=0.4, method="fisher", synthetic=16)
 
 
 @pytest.mark.parametrize("operator", GATES)
