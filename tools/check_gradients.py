@@ -6,8 +6,8 @@
 Weights are drawn; the loss is a fixed random weighing of the outputs. Printed is the largest relative error (L2) of any
 derivative, against PyTorch in float64; that of PyTorch in float32 beside it, since a rectifier or a largest one that is
 decided otherwise by rounding is no small change; the times of a forward pass and of one with all derivatives, in
-onnxruntime and in PyTorch, and the memory at its peak. --shared DIR holds `torchvision_cpu.py`, for torchvision where it
-finds no CUDA libraries. Exits with 1 where an error is above 1e-4, and above twice that of PyTorch in float32.
+onnxruntime and in PyTorch, and the memory at its peak. --shared DIR holds `torchvision_cpu.py`, for where
+torchvision finds no CUDA. Exits with 1 where an error is above 1e-4, and above twice that of PyTorch in float32.
 """
 
 from __future__ import annotations
