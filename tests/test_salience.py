@@ -83,6 +83,8 @@ def test_seeds_are_derivatives_of_the_entropy() -> None:
     found = seeds_of({"box": np.ones((4, 2, 3), np.float32), "y": scores}, rng, scores="y")
     assert not found["box"].any() and found["y"].sum(axis=1) == pytest.approx(0, abs=1e-6)
     assert seeds_of({"box": np.ones((4, 2, 3), np.float32)}, rng)["box"].std() > 0.5
+    both = seeds_of({"box": np.ones((4, 2, 3), np.float32), "y": scores}, rng)
+    assert min(value.std() for value in both.values()) > 0.5
 
 
 def test_classes_are_drawn_as_often_as_the_network_says() -> None:

@@ -34,7 +34,7 @@ def seeds_of(
         What the network gives for a batch.
     rng : numpy.random.Generator
     scores : str
-        The output that classes are read off; empty for the first that looks like it, if any does.
+        The output that classes are read off; empty for the only one, where that looks like it.
     classes : ndarray of int (n,), optional
         Classes of the samples; drawn where they are not known.
 
@@ -48,7 +48,9 @@ def seeds_of(
     >>> seeds_of(outputs, np.random.default_rng(0), classes=np.array([1]))["y"].tolist()
     [[0.5, -0.5]]
     """
-    chosen = scores or next((name for name, value in outputs.items() if looks_like_scores(value)), "")
+    chosen = scores
+    if not scores and len(outputs) == 1:  # of several, as a detector has them, all count
+        chosen = next((name for name, value in outputs.items() if looks_like_scores(value)), "")
     if not chosen:
         return {name: _noise(value, rng) for name, value in outputs.items()}
     found = {name: np.zeros_like(value) for name, value in outputs.items()}
