@@ -266,9 +266,10 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
 def _data(
     batches: Sequence[Batch], network: Network, options: Options, labels: NDArray[np.int64] | None = None
 ) -> Data:
-    samples = sum(batch.numbers.size for batch in batches)
+    counts = tuple(batch.numbers.size for batch in batches)
     classes = () if labels is None else tuple(labels[batch.numbers] for batch in batches)
-    return Data([_narrow(batch.feeds) for batch in batches], samples, network.providers, options.seed, classes)
+    feeds = [_narrow(batch.feeds) for batch in batches]
+    return Data(feeds, sum(counts), network.providers, options.seed, counts, classes)
 
 
 def _lesson(

@@ -128,6 +128,26 @@ def test_a_channel_that_nothing_depends_on_goes_first(method: str) -> None:
     assert set(range(8)) - set(result.plan.groups[0].kept) == {2, 5}
 
 
+def test_a_last_batch_may_be_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto, counts, changes = NETWORKS["conv"](), list[tuple[int, int]](), Edges.changes
+
+    def watched(self: Edges, batch: dict[str, NDArray[Any]], samples: int, *more: Any) -> NDArray[np.float64]:
+        found = changes(self, batch, samples, *more)
+        counts.append((samples, len(found)))
+        assert all(len(value) == samples for value in batch.values())
+        return found
+
+    monkeypatch.setattr(Edges, "changes", watched)
+    labels = np.arange(81) % 3
+    data = next(iter(inputs(proto, 230).values()))
+    prune(proto, ratio=0.3, method="fisher", calib=data, best_effort=True)
+    assert len(set(counts)) > 1 and all(first == second for first, second in counts)
+    net = Net(seed=1)
+    scores = net.done(net.gemm(net.add("Relu", net.gemm(net.input("n", 6), 8, 6)), 3, 8))
+    given = next(iter(inputs(scores, 81).values()))
+    prune(scores, ratio=0.3, method="taylor", calib=given, labels=labels, best_effort=True)
+
+
 def test_a_node_without_a_rule_is_named() -> None:
     net = Net()
     x = net.add("Relu", net.gemm(net.input("n", 6), 8, 6))

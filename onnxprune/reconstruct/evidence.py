@@ -46,13 +46,14 @@ _ENOUGH = 512
 class Data:
     """Batches of inputs, the number of samples in them, where they are run, and the seed of what is drawn of them.
 
-    `classes` are those of each batch's samples, where they are known.
+    `counts` are the samples of each batch, `classes` theirs where they are known.
     """
 
     batches: Sequence[Feeds]
     samples: int
     providers: Sequence[str]
     seed: int = 0
+    counts: tuple[int, ...] = ()
     classes: tuple[NDArray[np.int64], ...] = ()
 
 

@@ -46,14 +46,16 @@ def saliences(work: Workpiece, data: Data, kind: str, cost: Cost, scores: str = 
     if not kind:
         return [None] * len(groups)
     edges, statistic = Edges(work, data.providers), STATISTICS[kind]
-    each = max(data.samples // len(data.batches), 1)
+    used = int(np.searchsorted(np.cumsum(data.counts), _SAMPLES)) + 1
     classes: Sequence[NDArray[np.int64] | None] = data.classes or [None] * len(data.batches)
-    batches = list(zip(data.batches, classes, strict=True))[: -(-_SAMPLES // each)]
+    batches = list(zip(data.batches, data.counts, classes, strict=True))[:used]
 
     def worth(gone: NDArray[np.bool_]) -> NDArray[np.float64]:
         rng = np.random.default_rng([data.seed, 10])  # the same draws every time
-        seeds = [partial(seeds_of, rng=rng, scores=scores, classes=own) for _, own in batches]
-        found = [edges.changes(batch, each, gone, seed) for (batch, _), seed in zip(batches, seeds, strict=True)]
+        found = [
+            edges.changes(batch, count, gone, partial(seeds_of, rng=rng, scores=scores, classes=own))
+            for batch, count, own in batches
+        ]
         return statistic(np.concatenate(found))
 
     found = last_to_go(groups, worth, cost.marginal, edges.units)
