@@ -196,6 +196,8 @@ def _normalization() -> list[Case]:
         Case("LpNormalization", [real(3, 4)], {"axis": 1}),
         Case("LpNormalization", [real(3, 4)], {"axis": 0, "p": 2}),
     ]
+    local = {"alpha": 0.7, "beta": 0.6, "bias": 1.3}
+    found += [Case("LRN", [real(2, 5, 2, 3)], {"size": size, **local}) for size in (3, 5)]
     for name in ("Softmax", "LogSoftmax"):
         found += [Case(name, [real(2, 3, 4)], {"axis": axis}) for axis in (-1, 1)]
     return found

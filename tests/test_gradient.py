@@ -65,6 +65,16 @@ class Gelu(OpRun):  # type: ignore[misc]
         return (0.5 * x * (1 + (erf(x / np.sqrt(2)) if approximate == "none" else cubic)),)
 
 
+class LRN(OpRun):  # type: ignore[misc]
+    """onnx's own takes samples for channels."""
+
+    def _run(self, x: NDArray[Any], alpha: float, beta: float, bias: float, size: int) -> tuple[NDArray[Any]]:
+        half = size // 2
+        wide = np.pad(np.square(x), [(0, 0), (half, half), (0, 0), (0, 0)])
+        total = sum(wide[:, k : k + x.shape[1]] for k in range(size))
+        return (x * (bias + alpha / size * total) ** -beta,)
+
+
 class Mean(OpRun):  # type: ignore[misc]
     """onnx's own does not repeat."""
 
@@ -75,7 +85,7 @@ class Mean(OpRun):  # type: ignore[misc]
 def value_of(model: ModelProto, feeds: dict[str, NDArray[Any]], *, linear: bool) -> NDArray[Any]:
     if linear:
         return Session(model.SerializeToString(), (CPU,)).run(feeds)["y0"]
-    return np.asarray(ReferenceEvaluator(model, new_ops=[Erf, Gelu, Mean]).run(["y0"], feeds)[0])
+    return np.asarray(ReferenceEvaluator(model, new_ops=[Erf, Gelu, LRN, Mean]).run(["y0"], feeds)[0])
 
 
 def run(gradient: Gradient, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

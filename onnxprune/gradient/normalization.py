@@ -5,6 +5,7 @@ over axes           x̂ = (x − mean)/deviation, y = x̂·γ + β, ĝ = ȳ·γ:
 root mean square    the same without the means of x and of ĝ
 softmax             x̄ = y·(ȳ − Σ ȳy)          log-softmax  x̄ = ȳ − eʸ Σ ȳ
 Lp (p = 2)          x̄ = (ȳ − y Σ ȳy)/‖x‖
+    LRN                 y = x·d^−β, d = k + α/n Σ x² around:  x̄ = ȳ·d^−β − 2αβ/n · x Σ ȳy/d around
 """
 
 from collections.abc import Sequence
@@ -135,6 +136,25 @@ def _norm(op: Op, made: Gradients) -> Gradients:
     return [b.div(b.sub(made[0], b.mul(op.y, along)), length)]
 
 
+def _local(op: Op, made: Gradients) -> Gradients:
+    b, size = op.b, op.attribute("size")
+    assert made[0] is not None
+    alpha, beta = op.attribute("alpha", 1e-4), op.attribute("beta", 0.75)
+    ahead, behind = (size - 1) // 2, size // 2
+
+    def windowed(tensor: str, pads: Sequence[int]) -> str:
+        """Sum over the channels around each."""
+        rows = b.reshape(tensor, b.concat([b.size(op.x, 0), b.ints(1), b.size(op.x, 1), b.ints(-1)]))
+        own = [pads[0], 0, pads[1], 0]
+        mean = b.op("AveragePool", rows, kernel_shape=[size, 1], pads=own, count_include_pad=1)
+        return b.like(b.mul(mean, float(size)), op.x)
+
+    base = b.add(b.mul(windowed(b.square(op.x), (ahead, behind)), alpha / size), op.attribute("bias", 1.0))
+    around = windowed(b.div(b.mul(made[0], op.y), base), (behind, ahead))
+    own = b.mul(made[0], b.op("Pow", base, -beta))
+    return [b.sub(own, b.mul(op.x, around, 2.0 * alpha * beta / size))]
+
+
 RULES: dict[tuple[str, str], Rule] = {
     ("", "BatchNormalization"): _batch,
     ("", "LayerNormalization"): _over_last(centred=True),
@@ -144,6 +164,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("", "InstanceNormalization"): _instance,
     ("", "GroupNormalization"): _group,
     ("", "LpNormalization"): _norm,
+    ("", "LRN"): _local,
     ("", "Softmax"): _softmax,
     ("", "LogSoftmax"): _log_softmax,
 }
