@@ -82,11 +82,7 @@ class Builder:
 
     def add(self, *terms: Term) -> str:
         """Sum of all."""
-        found = terms[0]
-        for term in terms[1:]:
-            found = self.op("Add", found, term)
-        assert isinstance(found, str)
-        return found
+        return self._chained("Add", terms)
 
     def sub(self, first: Term, second: Term) -> str:
         """Difference."""
@@ -94,9 +90,12 @@ class Builder:
 
     def mul(self, *terms: Term) -> str:
         """Product of all."""
+        return self._chained("Mul", terms)
+
+    def _chained(self, operator: str, terms: Sequence[Term]) -> str:
         found = terms[0]
         for term in terms[1:]:
-            found = self.op("Mul", found, term)
+            found = self.op(operator, found, term)
         assert isinstance(found, str)
         return found
 
@@ -130,9 +129,7 @@ class Builder:
 
     def mean(self, term: str, axes: Sequence[int]) -> str:
         """Mean over axes, which stay."""
-        if self.opset >= 18:
-            return self.op("ReduceMean", term, self.ints(*axes), keepdims=1)
-        return self.op("ReduceMean", term, axes=list(axes), keepdims=1)
+        return self._reduced("ReduceMean", term, axes)
 
     def shape(self, term: str, start: int = 0, end: int | None = None) -> str:
         """Sizes of some axes, as a list."""
@@ -145,9 +142,13 @@ class Builder:
 
     def product(self, term: str) -> str:
         """Product of a list of sizes, as a list of one."""
+        return self._reduced("ReduceProd", term, [0])
+
+    def _reduced(self, operator: str, term: str, axes: Sequence[int]) -> str:
+        """A reduction whose axes are an input from operator set 18 on, and stay."""
         if self.opset >= 18:
-            return self.op("ReduceProd", term, self.ints(0), keepdims=1)
-        return self.op("ReduceProd", term, axes=[0], keepdims=1)
+            return self.op(operator, term, self.ints(*axes), keepdims=1)
+        return self.op(operator, term, axes=list(axes), keepdims=1)
 
     def reshape(self, term: str, sizes: Sequence[int] | str) -> str:
         """The same elements in another shape, a zero taking over a size."""

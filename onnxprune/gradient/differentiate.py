@@ -172,9 +172,8 @@ class _Sweep:
     ) -> None:
         self.proto = proto
         self.like: dict[str, str] = {}
-        for tensor in (*(() if builder is None else builder.constants.values()),):
-            if tensor.name not in {item.name for item in proto.graph.initializer}:
-                proto.graph.initializer.append(tensor)
+        if builder is not None:  # whose nodes are in the network by now
+            proto.graph.initializer.extend(builder.constants.values())
         self.index = Index(proto)
         self.shapes: Shapes = infer_shapes(self.index, Model(proto).skeleton(), input_shapes)
         types = dict(self.shapes.types)

@@ -5,7 +5,7 @@ over axes           x̂ = (x − mean)/deviation, y = x̂·γ + β, ĝ = ȳ·γ:
 root mean square    the same without the means of x and of ĝ
 softmax             x̄ = y·(ȳ − Σ ȳy)          log-softmax  x̄ = ȳ − eʸ Σ ȳ
 Lp (p = 2)          x̄ = (ȳ − y Σ ȳy)/‖x‖
-    LRN                 y = x·d^−β, d = k + α/n Σ x² around:  x̄ = ȳ·d^−β − 2αβ/n · x Σ ȳy/d around
+LRN                 y = x·d^−β, d = k + α/n Σ x² around:  x̄ = ȳ·d^−β − 2αβ/n · x Σ ȳy/d around
 """
 
 from collections.abc import Sequence
@@ -39,11 +39,11 @@ def _batch(op: Op, made: Gradients) -> Gradients:
     return found
 
 
-def _standard(op: Op, x: str, axes: Sequence[int], *, centred: bool, default: float = 1e-5) -> tuple[str, str]:
+def _standard(op: Op, x: str, axes: Sequence[int], *, centred: bool) -> tuple[str, str]:
     """x̂, and one over the deviation."""
     b = op.b
     moved = b.sub(x, b.mean(x, axes)) if centred else x
-    spread = b.add(b.mean(b.square(moved), axes), op.attribute("epsilon", default))
+    spread = b.add(b.mean(b.square(moved), axes), op.attribute("epsilon", 1e-5))
     inverse = b.op("Reciprocal", b.op("Sqrt", spread))
     return b.mul(moved, inverse), inverse
 

@@ -27,7 +27,7 @@ def _chained(derivative: _One) -> Rule:
 
     def rule(op: Op, made: Gradients) -> Gradients:
         assert made[0] is not None
-        return [op.b.mul(made[0], derivative(op, op.b, op.x, op.y)), *[None] * (len(op.node.input) - 1)]
+        return [op.b.mul(made[0], derivative(op, op.b, op.x, op.y))]
 
     return rule
 
@@ -47,20 +47,17 @@ def _leaky(op: Op, b: Builder, x: str, _: str) -> str:
 
 
 def _elu(op: Op, b: Builder, x: str, y: str) -> str:
-    alpha, ones = op.attribute("alpha", 1.0), b.op("Sub", y, y)
-    return b.where(b.compare("Greater", x, 0.0), b.add(ones, 1.0), b.add(y, alpha))
+    return b.where(b.compare("Greater", x, 0.0), 1.0, b.add(y, op.attribute("alpha", 1.0)))
 
 
 def _selu(op: Op, b: Builder, x: str, y: str) -> str:
     alpha, gamma = op.attribute("alpha", 1.6732632423543772), op.attribute("gamma", 1.0507009873554805)
-    ones = b.op("Sub", y, y)
-    return b.where(b.compare("Greater", x, 0.0), b.add(ones, gamma), b.add(y, alpha * gamma))
+    return b.where(b.compare("Greater", x, 0.0), gamma, b.add(y, alpha * gamma))
 
 
 def _celu(op: Op, b: Builder, x: str, y: str) -> str:
-    ones = b.op("Sub", y, y)
     falling = b.add(b.div(y, op.attribute("alpha", 1.0)), 1.0)
-    return b.where(b.compare("Greater", x, 0.0), b.add(ones, 1.0), falling)
+    return b.where(b.compare("Greater", x, 0.0), 1.0, falling)
 
 
 def _sigmoid(op: Op, b: Builder, x: str, y: str) -> str:
@@ -150,7 +147,7 @@ _ONES: dict[str, _One] = {
 
 
 def _identity(op: Op, made: Gradients) -> Gradients:
-    return [made[0], *[None] * (len(op.node.input) - 1)]
+    return [made[0]]
 
 
 def _negative(op: Op, made: Gradients) -> Gradients:
@@ -170,7 +167,7 @@ def _clip(op: Op, made: Gradients) -> Gradients:
         if op.reads(place):
             assert gradient is not None
             gradient = op.b.mul(gradient, _gate(op, op.b, op.b.compare(operator, op.x, op.reads(place))))
-    return [gradient, *[None] * (len(op.node.input) - 1)]
+    return [gradient]
 
 
 def _biased(derivative: Callable[[Builder, str], str]) -> Rule:
@@ -180,8 +177,7 @@ def _biased(derivative: Callable[[Builder, str], str]) -> Rule:
         assert made[0] is not None
         at = op.b.add(op.x, op.reads(1)) if op.reads(1) else op.x
         gradient = op.b.mul(made[0], derivative(op.b, at))
-        beside = [op.sum_to(gradient, op.y, op.reads(1))] if op.wants(1) else [None]
-        return [gradient, *beside[: len(op.node.input) - 1]]
+        return [gradient, *([op.sum_to(gradient, op.y, op.reads(1))] if op.wants(1) else [])]
 
     return rule
 

@@ -32,11 +32,10 @@ def _average_pool(op: Op, made: Gradients) -> Gradients:
     b, kernel, gradient = op.b, op.attribute("kernel_shape"), made[0]
     assert gradient is not None
     window = Window(op, kernel, op.x, op.y)
-    counts = 1.0 * math.prod(kernel)
     if any(window.begin) or any(op.attribute("pads", [])) or max(window.end) > 0:
         gradient = b.div(gradient, b.constant(_counts(op, window), b.types[gradient]))
     else:
-        gradient = b.div(gradient, counts)
+        gradient = b.div(gradient, float(math.prod(kernel)))
     channels = op.fixed(op.x, [1])[0]
     ones = b.constant(np.ones((channels, 1, *kernel)), b.types[gradient])
     return [window.spread(gradient, ones, channels)]

@@ -35,7 +35,7 @@ def _reduction(worth: Callable[[Op, str, list[int]], str | None]) -> Rule:
             gradient, result = b.unsqueeze(gradient, axes), b.unsqueeze(result, axes)
         factor = worth(op, result, axes)
         own = b.expand(gradient, op.x) if factor is None else b.mul(gradient, factor)
-        return [own, *[None] * (len(op.node.input) - 1)]
+        return [own]
 
     return rule
 
@@ -55,14 +55,14 @@ def _extreme(op: Op, result: str, axes: list[int]) -> str:
 def _cumulative(op: Op, made: Gradients) -> Gradients:
     assert made[0] is not None
     flags = {"exclusive": op.attribute("exclusive", 0), "reverse": 1 - op.attribute("reverse", 0)}
-    return [op.b.op("CumSum", made[0], op.reads(1), **flags), None]
+    return [op.b.op("CumSum", made[0], op.reads(1), **flags)]
 
 
 def _top(op: Op, made: Gradients) -> Gradients:
     """Of TopK: values come from their places."""
     assert made[0] is not None
     axis = op.attribute("axis", -1) % op.rank(op.x)
-    return [op.b.scatter(op.b.zeros(op.x), op.node.output[1], made[0], axis), None]
+    return [op.b.scatter(op.b.zeros(op.x), op.node.output[1], made[0], axis)]
 
 
 RULES: dict[tuple[str, str], Rule] = {

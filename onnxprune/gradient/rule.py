@@ -21,7 +21,7 @@ __all__ = ["FLOATS", "Gradients", "Op", "Rule", "nothing"]
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 Gradients = list[str | None]
-"""Gradients of inputs or outputs, in their order; None where there is none."""
+"""Gradients of inputs or outputs, in their order; None where there is none. A rule may leave out the last ones."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,6 @@ Rule = Callable[[Op, Gradients], Gradients]
 """Gradients of a node's inputs from those of its outputs, the first of which is there in any case but for `nothing`."""
 
 
-def nothing(op: Op, _: Gradients) -> Gradients:
+def nothing(_: Op, __: Gradients) -> Gradients:
     """What is constant piece by piece, or no number: nothing passes."""
-    return [None] * len(op.node.input)
+    return []

@@ -12,13 +12,9 @@ from onnxprune.gradient.rule import Gradients, Op, Rule
 __all__ = ["RULES"]
 
 
-def _only(op: Op, gradient: str) -> Gradients:
-    return [gradient, *[None] * (len(op.node.input) - 1)]
-
-
 def _reshape(op: Op, made: Gradients) -> Gradients:
     assert made[0] is not None
-    return _only(op, op.b.like(made[0], op.x))
+    return [op.b.like(made[0], op.x)]
 
 
 def _transpose(op: Op, made: Gradients) -> Gradients:
@@ -41,7 +37,7 @@ def _concat(op: Op, made: Gradients) -> Gradients:
 def _split(op: Op, made: Gradients) -> Gradients:
     axis, b = op.attribute("axis", 0) % op.rank(op.x), op.b
     parts = [b.zeros(name) if part is None else part for name, part in zip(op.node.output, made, strict=True)]
-    return _only(op, b.concat(parts, axis))
+    return [b.concat(parts, axis)]
 
 
 def _slice(op: Op, made: Gradients) -> Gradients:
@@ -58,7 +54,7 @@ def _slice(op: Op, made: Gradients) -> Gradients:
         raise op.refusal("its steps are computed", "store them")
     strides = [int(step) for step in stored.ravel()]
     if all(step == 1 for step in strides):
-        return _only(op, _between_zeros(op, gradient, axes))
+        return [_between_zeros(op, gradient, axes)]
     for number in reversed(range(count)):
         own = [b.op("Slice", part, b.ints(number), b.ints(number + 1)) for part in (starts, ends)]
         places = b.op("Slice", b.range(b.size(op.x, axes[number])), *own, b.ints(0), b.ints(strides[number]))
@@ -74,7 +70,7 @@ def _slice(op: Op, made: Gradients) -> Gradients:
             else b.zeros(op.x)
         )
         gradient = b.scatter(before, _laid(op, places, axes[number], rank, gradient), gradient, axes[number])
-    return _only(op, gradient)
+    return [gradient]
 
 
 def _before(op: Op, gradient: str, axes: list[int], bounds: list[str], steps: list[int]) -> str:
@@ -115,7 +111,7 @@ def _pad(op: Op, made: Gradients) -> Gradients:
             whole[axis], whole[axis + rank] = value[number], value[number + half]
         pads = b.ints(*map(int, whole))
     if op.attribute("mode", "constant") == "constant":
-        return _only(op, b.op("Pad", made[0], b.op("Neg", pads)))
+        return [b.op("Pad", made[0], b.op("Neg", pads))]
     value = op.value(1)
     if value is None:
         raise op.refusal("its sizes are computed", "store them")
@@ -128,12 +124,12 @@ def _pad(op: Op, made: Gradients) -> Gradients:
             shape = b.concat([b.shape(op.x, 0, axis + 1), *([b.shape(gradient, axis + 1)] if axis + 1 < rank else [])])
             zeros = b.op("Expand", b.constant(0.0, b.types[gradient]), shape)
             gradient = b.scatter(zeros, _laid(op, places, axis, rank, gradient), gradient, axis)
-    return _only(op, gradient)
+    return [gradient]
 
 
 def _expand(op: Op, made: Gradients) -> Gradients:
     assert made[0] is not None
-    return _only(op, op.sum_to(made[0], op.y, op.x))
+    return [op.sum_to(made[0], op.y, op.x)]
 
 
 def _tile(op: Op, made: Gradients) -> Gradients:
@@ -141,7 +137,7 @@ def _tile(op: Op, made: Gradients) -> Gradients:
     assert made[0] is not None
     pairs = b.concat([b.unsqueeze(sizes, [1]) for sizes in (op.reads(1), b.shape(op.x))], 1)
     parted = b.reshape(made[0], b.reshape(pairs, [-1]))
-    return _only(op, b.reduce_sum(parted, list(range(0, 2 * rank, 2)), keep=False))
+    return [b.reduce_sum(parted, list(range(0, 2 * rank, 2)), keep=False)]
 
 
 def _gather(op: Op, made: Gradients) -> Gradients:
@@ -153,20 +149,20 @@ def _gather(op: Op, made: Gradients) -> Gradients:
     rest = [b.shape(op.x, axis + 1)] if axis + 1 < rank else []
     flat = made[0] if depth == 1 else b.reshape(made[0], b.concat([*ends, b.ints(-1), *rest]))
     listed = b.reshape(places, [-1])
-    return _only(op, b.scatter(b.zeros(op.x), _laid(op, listed, axis, rank, flat), flat, axis))
+    return [b.scatter(b.zeros(op.x), _laid(op, listed, axis, rank, flat), flat, axis)]
 
 
 def _gather_elements(op: Op, made: Gradients) -> Gradients:
     assert made[0] is not None
     axis = op.attribute("axis", 0) % op.rank(op.x)
-    return _only(op, op.b.scatter(op.b.zeros(op.x), op.reads(1), made[0], axis))
+    return [op.b.scatter(op.b.zeros(op.x), op.reads(1), made[0], axis)]
 
 
 def _gather_nd(op: Op, made: Gradients) -> Gradients:
     if op.attribute("batch_dims", 0):
         raise op.refusal("it has batch_dims", "write it out")
     assert made[0] is not None
-    return _only(op, op.b.op("ScatterND", op.b.zeros(op.x), op.reads(1), made[0], reduction="add"))
+    return [op.b.op("ScatterND", op.b.zeros(op.x), op.reads(1), made[0], reduction="add")]
 
 
 def _scatter_nd(op: Op, made: Gradients) -> Gradients:
@@ -198,7 +194,7 @@ def _space_to_depth(op: Op, made: Gradients) -> Gradients:
 def _trilu(op: Op, made: Gradients) -> Gradients:
     assert made[0] is not None
     further = [name for name in op.node.input[1:] if name]
-    return _only(op, op.b.op("Trilu", made[0], *further, upper=op.attribute("upper", 1)))
+    return [op.b.op("Trilu", made[0], *further, upper=op.attribute("upper", 1))]
 
 
 _RESIZE: tuple[str, ...] = (
@@ -250,7 +246,7 @@ def _resize(op: Op, made: Gradients) -> Gradients:
         order = [*(a for a in range(rank) if a != axis), axis]
         product = b.op("MatMul", b.transpose(gradient, order), b.transpose(matrix, [1, 0]))
         gradient = b.transpose(product, [int(a) for a in np.argsort(order)])
-    return _only(op, gradient)
+    return [gradient]
 
 
 RULES: dict[tuple[str, str], Rule] = {

@@ -116,7 +116,7 @@ class Edges:
         total = np.zeros((samples, self.units))
         for edge in self._edges:
             value = found[edge.output]
-            count = len(edge.sort.indices)
+            count = edge.sort.shape[0]
             if edge.apart and len(value) % samples == 0:
                 rows = value.reshape(samples, -1, count).sum(axis=1, dtype=np.float64)
             else:  # samples cannot be told apart there: each gets its share
