@@ -178,7 +178,7 @@ def _items(analysis: Analysis, options: Options, ranked: Ranked) -> list[Item]:
     )
     kept = floors(analysis, next(reaching, lowest))
     return [
-        Item(group.size, group.step, choice.scores[choice.order], int(floor), lost)
+        Item(group.size, group.step, choice.scores[choice.order], int(floor), lost, choice.comparable)
         for group, choice, floor, lost in zip(
             analysis.coupling.groups, ranked.choices, kept, ranked.losses, strict=True
         )

@@ -137,11 +137,11 @@ class Options:
         if self.rank is not None and not (_is_whole(self.rank) and self.rank >= 1):
             raise UsageError(f"--rank {self.rank}: give a whole number of dimensions from 1 on")
         _one_of("--layer-order", self.layer_order, LAYER_ORDERS)
-        if self.layer_order != "together" and METHODS[self.method].needs_data:
-            able = ", ".join(name for name, recipe in METHODS.items() if not recipe.needs_data)
+        if self.layer_order != "together" and METHODS[self.method].sees_all:
+            able = ", ".join(name for name, recipe in METHODS.items() if not recipe.sees_all)
             raise UsageError(
-                f"--layer-order {self.layer_order}: --method {self.method} learns from data, and picks anew along the "
-                f"network by itself; choose from {able}"
+                f"--layer-order {self.layer_order}: --method {self.method} looks at the network as a whole; choose "
+                f"from {able}"
             )
         _one_of("--allocation", self.allocation, ("auto", *ALLOCATIONS))
         _one_of("--refit", self.refit, REFITS)

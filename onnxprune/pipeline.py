@@ -26,7 +26,7 @@ from onnxprune.methods import METHODS
 from onnxprune.options import Options
 from onnxprune.prepare.hoist import lower
 from onnxprune.progress import Clock
-from onnxprune.refine import open_refiner
+from onnxprune.refine import known_without_data, open_refiner
 from onnxprune.report.data import to_json
 from onnxprune.rewrite import Plan, apply
 from onnxprune.search import search
@@ -197,8 +197,9 @@ def plan_model(
     if replay is not None:
         check_replay(analysis, replay)
         return refitted(Decision(analysis, replay, refiner), {}, options, clock)
-    evidence = refiner.evidence() if refiner is not None and refiner.learns else None
+    taught = refiner is not None and refiner.learns
     with clock.stage("score", len(analysis.coupling.groups)):
+        evidence = refiner.evidence() if refiner is not None and taught else known_without_data(analysis, options)
         ranked = rank(analysis, options, clock.progress, evidence)
     ground = Ground(analysis, ranked, refiner, source)
     return decide(ground, options, clock) if options.max_drop is None else search(ground, options, clock)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from onnxprune.analysis import Analysis, analyse
+from onnxprune.analysis import Analysis
 from onnxprune.budget import Cost
 from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slots
 from onnxprune.calibrate.feeds import Feeds
@@ -23,18 +23,17 @@ from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.tensors import count, holders, payload_bytes
 from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
-from onnxprune.prepare.precision import OTHER_FLOATS, flush, has_other_floats, widen
+from onnxprune.prepare.precision import OTHER_FLOATS, flush
 from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
-from onnxprune.reconstruct.grids import lay_open
-from onnxprune.reconstruct.readers import find_readers, give_biases
+from onnxprune.reconstruct.readers import give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
 from onnxprune.reconstruct.thinned import Thinned
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.salience import saliences
-from onnxprune.shapes.infer import forget_claims, infer_shapes
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
+from onnxprune.workpiece import require_alike, workpiece
 
-__all__ = ["Refiner", "open_refiner", "write_solved"]
+__all__ = ["Refiner", "known_without_data", "open_refiner", "write_solved"]
 
 _log = logging.getLogger(__name__)
 
@@ -104,15 +103,7 @@ class Refiner:
     @cached_property
     def work(self) -> Workpiece:
         """A copy in float32, with biases, and its readers."""
-        model = self.model.copy()
-        index = Index(model.proto)
-        give_biases(model.proto, index, infer_shapes(index, model.skeleton(), self.options.input_shapes))
-        plain = _plain(model)
-        grids = lay_open(plain)
-        own = analyse(Model(plain), self.options)
-        readers = find_readers(own.index, own.shapes, own.coupling, grids)
-        forget_claims(own.model.proto)
-        return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
+        return workpiece(self.model, self.options)
 
     def evidence(self) -> Gathered:
         """What the data says of each group, in the groups' order."""
@@ -166,6 +157,36 @@ class Refiner:
         return Reconstruction(dict(kept))
 
 
+def known_without_data(analysis: Analysis, options: Options) -> Gathered | None:
+    """What a method that needs no data says of all groups at once; None for those that take one after the other.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the network, with its weights; not changed.
+    options : Options
+
+    Returns
+    -------
+    Gathered or None
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be differentiated.
+    """
+    recipe = METHODS[options.method]
+    if not recipe.salience or recipe.needs_data:
+        return None
+    model = analysis.model.copy()
+    flush(model)
+    work = workpiece(model, options)
+    require_alike(analysis, work)
+    data = Data([], 0, choose_providers(options.providers), options.seed)
+    found = saliences(work, data, recipe.salience, analysis.costs[options.measure])
+    return Gathered(iter([replace(NOTHING, salience=each) for each in found]))
+
+
 def open_refiner(analysis: Analysis, options: Options, *, learns: bool = True) -> Refiner | None:
     """Read calibration data, or make some up.
 
@@ -201,7 +222,7 @@ def open_refiner(analysis: Analysis, options: Options, *, learns: bool = True) -
     network = Network(model, analysis.index, analysis.shapes, choose_providers(options.providers))
     try:
         refiner = _opened(network, analysis, options, learns=learns)
-        _require_alike(analysis, refiner.work)
+        require_alike(analysis, refiner.work)
     except ModelError as error:
         if options.calib is not None:
             raise
@@ -213,14 +234,6 @@ def open_refiner(analysis: Analysis, options: Options, *, learns: bool = True) -
 def _wide_bytes(tensor: TensorProto) -> int:
     """Bytes of a tensor once its floats are float32."""
     return 4 * count(tensor) if tensor.data_type in OTHER_FLOATS else payload_bytes(tensor)
-
-
-def _require_alike(analysis: Analysis, work: Workpiece) -> None:
-    """Make sure that a network has the same groups in float32 and with biases."""
-    own, made = ([(group.name, group.size) for group in each.coupling.groups] for each in (analysis, work))
-    if own != made:
-        different = next(iter(dict.fromkeys([*own, *made]).keys() - (set(own) & set(made))), ("their order", 0))
-        raise ModelError(f"in float32 the network has other groups of channels, as {different[0]!r} shows")
 
 
 def _calibration(network: Network, analysis: Analysis, options: Options) -> Calibration:
@@ -349,16 +362,6 @@ def _narrow(batch: Feeds) -> Feeds:
 
 def _kind_of(value: NDArray[Any]) -> int:
     return helper.np_dtype_to_tensor_dtype(value.dtype)
-
-
-def _plain(model: Model) -> ModelProto:
-    """Make all floats float32, and put all weights into the protobuf."""
-    if has_other_floats(model.proto):
-        weights = widen(model)
-        for tensor in model.proto.graph.initializer:
-            if tensor.name in weights:
-                tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
-    return model.materialise()
 
 
 def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> None:

@@ -27,7 +27,7 @@ FLOORS = (
     {"report", "progress"},
     {"options"},
     {"analysis"},
-    {"curves", "score"},
+    {"curves", "score", "workpiece"},
     {"choose", "facts", "flags", "refine"},
     {"certify"},
     {"decide"},

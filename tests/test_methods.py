@@ -486,6 +486,7 @@ def test_the_table() -> None:
         "lowner-sampled",
         "fisher",
         "taylor",
+        "synflow",
         "random",
         "l1",
         "l2",

@@ -2,10 +2,11 @@
 
 All allocations are one mechanism: every channel that may go gets a key, channels go in ascending order of their keys,
 and the number that go is found by bisection on the cost. *Uniform*: the j-th channel to go from a group of n has the
-key (j + ½)/n, so that all groups lose the same share. *Global*: its key is its score over the group's mean score.
-*Error*: its key is what its going adds to the group's loss, over what it saves; the order that minimises the sum of all
-losses at any cost. Savings depend on what all other groups keep, so keys and counts are found in turns.
-*Accuracy*: its key is the accuracy that is lost once it is gone, so that all groups are thinned to one accuracy.
+key (j + ½)/n, so that all groups lose the same share. *Global*: its key is its score, over the group's mean score
+unless scores mean the same in all groups. *Error*: its key is what its going adds to the group's loss, over what it
+saves; the order that minimises the sum of all losses at any cost. Savings depend on what all other groups keep, so keys
+and counts are found in turns. *Accuracy*: its key is the accuracy that is lost once it is gone, so that all groups are
+thinned to one accuracy.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,6 +51,8 @@ class Item:
         How many have to stay at least.
     losses : ndarray (n + 1,) or None
         What is lost where the first j stay, as a share of what there is; None where nobody knows.
+    comparable : bool
+        Whether scores mean the same in all groups, so that no mean has to be taken out.
     """
 
     size: int
@@ -57,6 +60,7 @@ class Item:
     scores: NDArray[np.float64]
     floor: int
     losses: NDArray[np.float64] | None = None
+    comparable: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _keys(item: Item, allocation: str, saved: float) -> NDArray[np.float64]:
         left = item.size - item.step * np.arange(1, steps + 1)
         # Where nothing is lost yet, groups are thinned alike.
         return np.asarray(item.losses[left] + _EVENLY * evenly)
-    mean = float(item.scores.mean())
+    mean = 1.0 if item.comparable else float(item.scores.mean())
     scores = item.scores / mean if mean > 0 else np.ones(item.size)
     by_step = scores[: item.size - item.size % item.step].reshape(-1, item.step).mean(axis=1)[::-1]
     return np.maximum.accumulate(by_step)[:steps]

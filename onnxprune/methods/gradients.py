@@ -30,7 +30,7 @@ def by_salience(channels: Channels, rng: np.random.Generator) -> Choice:
     """
     if channels.salience is None:
         return without_data(channels, rng)
-    return Choice(ranking(channels.salience), channels.salience)
+    return Choice(ranking(channels.salience), channels.salience, comparable=True)
 
 
 RECIPES: tuple[Recipe, ...] = (
@@ -47,5 +47,11 @@ RECIPES: tuple[Recipe, ...] = (
         by_salience,
         needs_data=True,
         salience="taylor",
+    ),
+    Recipe(
+        "synflow",
+        "what least of ones flows through, weights being their magnitudes, goes first; no data (Tanaka et al. 2020)",
+        by_salience,
+        salience="synflow",
     ),
 )

@@ -138,6 +138,8 @@ class Choice:
         Of samples whose number of draws is fixed; None where there are none.
     select : callable or None
         Picks anew, as many as before, where all readers of the group are reached by a pruned prefix of the network.
+    comparable : bool
+        Whether scores mean the same in all groups as they are.
     """
 
     order: NDArray[np.int64]
@@ -146,6 +148,7 @@ class Choice:
     notes: tuple[str, ...] = ()
     guarantee: Guarantee | None = None
     select: Select | None = None
+    comparable: bool = False
 
 
 class Method(Protocol):

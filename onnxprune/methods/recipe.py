@@ -48,6 +48,11 @@ class Recipe:
     salience: str = ""
     at_rank: Callable[[int], Method] | None = None
 
+    @property
+    def sees_all(self) -> bool:
+        """Tell whether it learns from the network as a whole, and not from one group's weights."""
+        return self.needs_data or bool(self.salience)
+
     def __call__(self, channels: Channels, rng: np.random.Generator) -> Choice:
         """Rank the channels of one group; where it has rows, every prefix that can be balanced is.
 
