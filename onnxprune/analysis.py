@@ -26,7 +26,7 @@ from onnxprune.prepare.precision import has_other_floats, widen
 from onnxprune.shapes.infer import Shapes, infer_shapes
 from onnxprune.validate import foreign_nodes
 
-__all__ = ["Analysis", "analyse", "made_plain"]
+__all__ = ["Analysis", "analyse", "made_plain", "matching"]
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +98,26 @@ def _touching(names: set[str], coupling: Coupling, index: Index) -> NDArray[np.b
     return touched
 
 
-def _matching(patterns: tuple[str, ...], flag: str, index: Index) -> set[str]:
-    """Names of nodes and tensors that the patterns match."""
+def matching(patterns: tuple[str, ...], flag: str, index: Index) -> set[str]:
+    """Names of nodes and tensors that patterns match.
+
+    Parameters
+    ----------
+    patterns : tuple of str
+        Names, or regular expressions that match a whole name.
+    flag : str
+        Where they come from, for messages.
+    index : Index
+
+    Returns
+    -------
+    set of str
+
+    Raises
+    ------
+    RefusedError
+        If one of them matches nothing.
+    """
     names = {name for node in index.nodes for name in (node.name, *node.output) if name}
     names |= index.weights.keys() | set(index.inputs)
     found: set[str] = set()
@@ -119,9 +137,9 @@ def _select(coupling: Coupling, index: Index, include: tuple[str, ...], exclude:
         return coupling
     out = np.zeros(int(coupling.unit_of.max(initial=-1)) + 1, dtype=bool)
     if include:
-        out = ~_touching(_matching(include, "--include", index), coupling, index)
+        out = ~_touching(matching(include, "--include", index), coupling, index)
     if exclude:
-        out |= _touching(_matching(exclude, "--exclude", index), coupling, index)
+        out |= _touching(matching(exclude, "--exclude", index), coupling, index)
     return coupling.without([group for group in coupling.groups if out[group.units].any()])
 
 

@@ -18,6 +18,7 @@ from onnxprune.graph.surgeon import from_surgeon, is_surgeon, to_surgeon
 from onnxprune.options import Options, names
 from onnxprune.pipeline import prune_model
 from onnxprune.rewrite import Plan
+from onnxprune.sparsify import sparsify_model
 
 __all__ = ["Result", "inspect", "prune"]
 
@@ -59,6 +60,7 @@ def prune(
     ratio: float | None = None,
     max_drop: float | None = None,
     method: str = "auto",
+    sparse: bool = False,
     rank: int | None = None,
     layer_order: str = "together",
     measure: str = "params",
@@ -99,7 +101,7 @@ def prune(
     max_drop : float, optional
         Points of top-1 accuracy that may be lost on samples of `calib` that are held out: the largest share that keeps
         to it is removed, no more than `ratio` where that is given.
-    method, rank, layer_order, measure, allocation, refit, include, exclude, prune_normalized, head_dim, state
+    method, sparse, rank, layer_order, measure, allocation, refit, include, exclude, prune_normalized, head_dim, state
     round_to, min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
@@ -143,6 +145,7 @@ def prune(
         ratio=ratio,
         max_drop=max_drop,
         method=method,
+        sparse=sparse,
         rank=rank,
         layer_order=layer_order,
         measure=measure,
@@ -169,7 +172,8 @@ def prune(
         std=_numbers(std),
         labels=labels,
     )
-    pruned, outcome = prune_model(_open(model), options, replay=replay)
+    opened = _open(model)
+    pruned, outcome = sparsify_model(opened, options) if sparse else prune_model(opened, options, replay=replay)
     return Result(to_surgeon(pruned) if is_surgeon(model) else pruned, outcome.plan, outcome.report)
 
 

@@ -26,8 +26,9 @@ from onnxprune.graph.save import check_target, stage_text
 from onnxprune.pipeline import Writing, prune_file
 from onnxprune.progress import Bar, Clock
 from onnxprune.report.data import to_json
-from onnxprune.report.text import inspection_view, prune_view
+from onnxprune.report.text import inspection_view, prune_view, sparse_view
 from onnxprune.rewrite import Plan
+from onnxprune.sparsify import sparsify_file
 
 __all__ = ["entry", "main"]
 
@@ -56,22 +57,22 @@ def _prune(argv: Sequence[str]) -> None:
     if warning and not arguments.quiet:
         errors.print(Text(f"onnxprune: warning: {warning}", style="yellow"))
     bar = Bar(errors, quiet=arguments.quiet)
+    writing = Writing(
+        external=True if arguments.save_as_external_data else None,
+        plan=arguments.plan,
+        report=arguments.report,
+        groups=arguments.verbose,
+    )
+    target = None if arguments.dry_run else arguments.output
     with _logging(verbose=arguments.verbose), closing(bar):
-        outcome = prune_file(
-            arguments.input,
-            None if arguments.dry_run else arguments.output,
-            options,
-            replay=_read_plan(arguments.replay),
-            writing=Writing(
-                external=True if arguments.save_as_external_data else None,
-                plan=arguments.plan,
-                report=arguments.report,
-                groups=arguments.verbose,
-            ),
-            clock=Clock(bar),
-        )
+        if options.sparse:
+            outcome = sparsify_file(arguments.input, target, options, writing=writing, clock=Clock(bar))
+        else:
+            replay = _read_plan(arguments.replay)
+            outcome = prune_file(arguments.input, target, options, replay=replay, writing=writing, clock=Clock(bar))
     if not arguments.quiet:
-        _show(prune_view(outcome.report, verbose=arguments.verbose))
+        view = sparse_view if options.sparse else prune_view
+        _show(view(outcome.report, verbose=arguments.verbose))
 
 
 def _inspect(argv: Sequence[str]) -> None:

@@ -20,9 +20,9 @@ from onnxprune.graph.model import Model
 from onnxprune.ops.labels import Purpose
 from onnxprune.ops.trace import Role
 from onnxprune.rewrite import Plan
-from onnxprune.validate import Accuracy, Validation
+from onnxprune.validate import Accuracy, Fidelity, Validation
 
-__all__ = ["Place", "describe", "inspection", "place_of", "searched", "versions"]
+__all__ = ["Place", "describe", "fidelity_facts", "inspection", "place_of", "placed", "searched", "versions"]
 
 _PACKAGES = ("onnxprune", "onnx", "numpy", "scipy", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon")
 
@@ -158,18 +158,35 @@ def _validation_facts(validation: Validation) -> dict[str, Any]:
             "compared": twin.compared,
             "worst": twin.worst,
         },
+        **fidelity_facts(validation.fidelity, validation.accuracy),
+        "unproved": list(validation.unproved),
+        "widened": validation.widened,
+        "unrounded": validation.unrounded,
+    }
+
+
+def fidelity_facts(fidelity: Iterable[Fidelity], accuracy: Accuracy | None) -> dict[str, Any]:
+    """Describe how far outputs are from the original's.
+
+    Parameters
+    ----------
+    fidelity : iterable of Fidelity
+    accuracy : Accuracy or None
+
+    Returns
+    -------
+    dict
+    """
+    return {
         "fidelity": {
             item.output: {
                 "relative_l2": item.relative_l2,
                 "cosine": item.cosine,
                 "top1_agreement": item.top1_agreement,
             }
-            for item in validation.fidelity
+            for item in fidelity
         },
-        "accuracy": None if validation.accuracy is None else _accuracy_facts(validation.accuracy),
-        "unproved": list(validation.unproved),
-        "widened": validation.widened,
-        "unrounded": validation.unrounded,
+        "accuracy": None if accuracy is None else _accuracy_facts(accuracy),
     }
 
 
@@ -225,7 +242,7 @@ def inspection(analysis: Analysis, floors: NDArray[np.int64], source: Place) -> 
     dict
     """
     return {
-        "input": _placed(source, {name: round(analysis.total(name)) for name in analysis.costs}),
+        "input": placed(source, {name: round(analysis.total(name)) for name in analysis.costs}),
         "reachable": {name: analysis.removed(name, floors) for name in analysis.costs},
         **_found(analysis),
         "versions": versions(),
@@ -272,8 +289,8 @@ def describe(
         entry["notes"] = notes.get(entry["name"], [])
         entry["certificate"] = certified.get(entry["name"])
     return {
-        "input": _placed(source, before),
-        "output": _placed(result, after),
+        "input": placed(source, before),
+        "output": placed(result, after),
         "achieved": {name: 1.0 - after[name] / before[name] if before[name] else 0.0 for name in before},
         **found,
         "end_to_end": certified.get("", {"none": "not asked for"}),
@@ -282,6 +299,17 @@ def describe(
     }
 
 
-def _placed(place: Place, counts: dict[str, int]) -> dict[str, Any]:
+def placed(place: Place, counts: Mapping[str, int | None]) -> dict[str, Any]:
+    """Describe where a network is, and what it counts.
+
+    Parameters
+    ----------
+    place : Place
+    counts : mapping of str to int
+
+    Returns
+    -------
+    dict
+    """
     path = None if place.path is None else str(place.path)
     return {"path": path, "sha256": place.sha256, "bytes": place.bytes, **counts}

@@ -10,6 +10,7 @@ from onnxprune.budget import ALLOCATIONS
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
+from onnxprune.methods.sparsity import SPARSIFIERS
 from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
 
 __all__ = ["input_shapes", "inspect_parser", "prune_options", "prune_parser"]
@@ -131,6 +132,12 @@ def prune_parser() -> argparse.ArgumentParser:
     )
     parser.value("--measure", "M", f"share of what: {measures} (default: params)", default="params")
     parser.value("--method", "M", f"how channels are chosen (default: auto). {methods}", default="auto")
+    sparse = "; ".join(f"{name}: {method.summary}" for name, method in SPARSIFIERS.items())
+    parser.switch(
+        "--sparse",
+        text="write zeros in place of single weights: shapes stay, and --ratio is the share of zeros. --method is then "
+        f"synflow (by default) or another of these, by what goes first. {sparse}",
+    )
     parser.value(
         "--rank",
         "N",
@@ -244,11 +251,14 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         )
     if arguments.output is None and not arguments.dry_run:
         raise UsageError("name the file to write, as in `onnxprune IN OUT --ratio 0.6`, or add --dry-run")
+    if arguments.sparse and arguments.plan is not None:
+        raise UsageError("--plan is about channels, and --sparse zeroes single weights: leave one of them out")
     return Options(
         ratio=arguments.ratio,
         max_drop=arguments.max_drop,
         measure=arguments.measure,
         method=arguments.method,
+        sparse=arguments.sparse,
         rank=arguments.rank,
         layer_order=arguments.layer_order,
         allocation=arguments.allocation,

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
@@ -13,6 +13,7 @@ from onnxprune.calibrate.scale import Scale, wished
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
+from onnxprune.methods.sparsity import SPARSIFIERS, Sparsifier
 from onnxprune.ops.trace import Opened
 
 __all__ = ["LAYER_ORDERS", "REFITS", "Options", "names", "parse_input_shape", "parse_numbers", "parse_round_to"]
@@ -37,7 +38,9 @@ class Options:
         Points of top-1 accuracy that may be lost on samples held out; the largest ratio that keeps to it is looked for.
     measure : {"params", "macs", "channels"}
     method : str
-        A row of `METHODS`.
+        A row of `METHODS`, or where `sparse` of `SPARSIFIERS`.
+    sparse : bool
+        Write zeros in place of single weights: shapes stay, and the ratio is the share of zeros.
     rank : int or None
         Dimensions that the method reduces points to, for those that do; None leaves it to the method.
     layer_order : {"together", "forward", "backward"}
@@ -91,6 +94,7 @@ class Options:
     max_drop: float | None = None
     measure: str = "params"
     method: str = "auto"
+    sparse: bool = False
     rank: int | None = None
     layer_order: str = "together"
     allocation: str = "auto"
@@ -130,6 +134,11 @@ class Options:
                 f"--max-drop {self.max_drop}: give points of accuracy that may be lost, from 0 to below 100"
             )
         _one_of("--measure", self.measure, MEASURES)
+        if self.sparse:
+            self._check_sparse()
+            return
+        if self.method in SPARSIFIERS and self.method not in METHODS:
+            raise UsageError(f"--method {self.method} is for single weights: add --sparse, or choose another")
         _one_of("--method", self.method, METHODS)
         if self.rank is not None and METHODS[self.method].at_rank is None:
             able = ", ".join(name for name, recipe in METHODS.items() if recipe.at_rank is not None)
@@ -151,9 +160,28 @@ class Options:
             raise UsageError(f"--min-keep {self.min_keep}: give a number of channels, or a share between 0 and 1")
         if self.input_bound is not None and not (_is_number(self.input_bound) and self.input_bound > 0):
             raise UsageError(f"--input-bound {self.input_bound}: give the largest magnitude of an input, above 0")
+        self._check_data()
+        self._check_names()
+
+    def _check_sparse(self) -> None:
+        """See that nothing is asked for that single weights know nothing of."""
+        _one_of("--method", self.method, ("auto", *SPARSIFIERS))
+        if self.ratio is None:
+            raise UsageError("--sparse needs --ratio R, the share of weights that become zero")
+        meant = {"ratio", "method", "sparse", "calib", "labels", "samples", "synthetic", "input_range", "mean", "std"}
+        meant |= {"include", "exclude", "input_shapes", "providers", "seed"}
+        for item in fields(self):
+            if item.name not in meant and getattr(self, item.name) != item.default:
+                raise UsageError(
+                    f"--{item.name.replace('_', '-')} is about channels, and --sparse zeroes single weights: leave one "
+                    "of them out"
+                )
+        self._check_data()
+        self._check_names()
+
+    def _check_names(self) -> None:
         if not (_is_whole(self.seed) and self.seed >= 0):
             raise UsageError(f"--seed {self.seed}: give a whole number from 0 on")
-        self._check_data()
         for name, shape in self.input_shapes.items():
             if not all(_is_whole(size) and 0 < size < _LARGEST_SIZE for size in shape):
                 raise UsageError(f"--input-shape {name}:{shape}: give sizes from 1 to {_LARGEST_SIZE - 1}")
@@ -200,6 +228,11 @@ class Options:
         wished(span=self.input_range, mean=self.mean, std=self.std)
 
     @property
+    def sparsifier(self) -> Sparsifier:
+        """How single weights are chosen."""
+        return SPARSIFIERS["synflow" if self.method == "auto" else self.method]
+
+    @property
     def scale(self) -> Scale | None:
         """What pictures are fed as; None is found out."""
         return wished(span=self.input_range, mean=self.mean, std=self.std)
@@ -243,6 +276,7 @@ class Options:
             "max_drop": None if self.max_drop is None else float(self.max_drop),
             "measure": self.measure,
             "method": self.method,
+            "sparse": bool(self.sparse),
             "rank": None if self.rank is None else int(self.rank),
             "layer_order": self.layer_order,
             "allocation": self.allocation,

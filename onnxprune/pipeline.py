@@ -33,7 +33,17 @@ from onnxprune.search import search
 from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
-__all__ = ["Decision", "Outcome", "Writing", "plan_model", "prune_file", "prune_model"]
+__all__ = [
+    "Decision",
+    "Outcome",
+    "Writing",
+    "check_targets",
+    "commit",
+    "plan_model",
+    "prune_file",
+    "prune_model",
+    "require_embeddable",
+]
 
 
 @dataclass(frozen=True)
@@ -99,9 +109,9 @@ def prune_file(
     writing, clock = writing or Writing(), clock or Clock()
     with clock.stage("load"):
         choose_providers(options.providers)
-        _check_targets(target, writing, (source,))
+        check_targets(target, writing, (source,))
         model = io.load(source)
-        _check_targets(target, writing, (source, *model.data_files))
+        check_targets(target, writing, (source, *model.data_files))
         place = place_of(model)
     decision = plan_model(model, options, clock, replay, source=place.sha256)
     certified: dict[str, dict[str, Any]] = {}
@@ -122,7 +132,7 @@ def prune_file(
             del pruned
         facts = describe(decision.analysis, decision.plan, validation, (place, result), certified)
         outcome = Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
-        _commit(stack, staged, outcome, writing)
+        commit(stack, staged, outcome, writing)
     return outcome
 
 
@@ -153,7 +163,7 @@ def prune_model(
         certified = certificates(decision.analysis, decision.plan, options, run=True, written=decision.written)
     with clock.stage("rewrite"):
         work, ready = _rewritten(work, decision, options, original.copy)
-        _require_embeddable(work)
+        require_embeddable(work)
         result = work.materialise()
     pruned = io.from_proto(result)
     written = place_of(pruned)
@@ -324,8 +334,14 @@ def _asked(decision: Decision, options: Options, replay: Plan | None, clock: Clo
     }
 
 
-def _check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ...]) -> None:
-    """Find out before the work whether everything can be written after it, each to a file of its own."""
+def check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ...]) -> None:
+    """Find out before the work whether everything can be written after it, each to a file of its own.
+
+    Raises
+    ------
+    OutputError
+        If something cannot.
+    """
     sides = {"--plan": writing.plan, "--report": writing.report}
     taken: dict[Path, str] = {}
     if target is not None:
@@ -340,7 +356,14 @@ def _check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ..
         taken[path.resolve()] = f"the file of {flag}"
 
 
-def _require_embeddable(model: Model) -> None:
+def require_embeddable(model: Model) -> None:
+    """Make sure that a network fits into a protobuf.
+
+    Raises
+    ------
+    RefusedError
+        If it does not.
+    """
     size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
     if size > EMBEDDED_LIMIT:
         raise RefusedError(
@@ -349,7 +372,7 @@ def _require_embeddable(model: Model) -> None:
         )
 
 
-def _commit(stack: ExitStack, staged: Staged | None, outcome: Outcome, writing: Writing) -> None:
+def commit(stack: ExitStack, staged: Staged | None, outcome: Outcome, writing: Writing) -> None:
     """Write plan and report beside their targets, then move everything into place together."""
     texts = ((writing.plan, outcome.plan.to_json()), (writing.report, to_json(outcome.report)))
     files = [stack.enter_context(stage_text(path, text)) for path, text in texts if path is not None]

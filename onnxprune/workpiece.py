@@ -14,7 +14,7 @@ from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.shapes.infer import forget_claims, infer_shapes
 
-__all__ = ["require_alike", "workpiece"]
+__all__ = ["plain", "require_alike", "workpiece"]
 
 
 def workpiece(model: Model, options: Options) -> Workpiece:
@@ -33,9 +33,9 @@ def workpiece(model: Model, options: Options) -> Workpiece:
     model = model.copy()
     index = Index(model.proto)
     give_biases(model.proto, index, infer_shapes(index, model.skeleton(), options.input_shapes))
-    plain = _plain(model)
-    grids = lay_open(plain)
-    own = analyse(Model(plain), options)
+    proto = plain(model)
+    grids = lay_open(proto)
+    own = analyse(Model(proto), options)
     readers = find_readers(own.index, own.shapes, own.coupling, grids)
     forget_claims(own.model.proto)
     return Workpiece(own.model.proto, own.index, own.shapes, own.coupling, readers)
@@ -55,8 +55,18 @@ def require_alike(analysis: Analysis, work: Workpiece) -> None:
         raise ModelError(f"in float32 the network has other groups of channels, as {different[0]!r} shows")
 
 
-def _plain(model: Model) -> ModelProto:
-    """Make all floats float32, and put all weights into the protobuf."""
+def plain(model: Model) -> ModelProto:
+    """Make all floats float32, and put all weights into the protobuf.
+
+    Parameters
+    ----------
+    model : Model
+        Widened in place.
+
+    Returns
+    -------
+    ModelProto
+    """
     if has_other_floats(model.proto):
         weights = widen(model)
         for tensor in model.proto.graph.initializer:

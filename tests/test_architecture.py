@@ -33,6 +33,7 @@ FLOORS = (
     {"decide"},
     {"search"},
     {"pipeline"},
+    {"sparsify"},
     {"api"},
     {"cli"},
     {"__init__", "__main__"},

@@ -9,12 +9,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["inspection_view", "prune_view"]
+__all__ = ["inspection_view", "prune_view", "sparse_view"]
 
 Facts = dict[str, Any]
 
 _MEASURES = (("parameters", "params"), ("MACs", "macs"), ("prunable channels", "channels"))
 _SHOWN, _LISTED = 4, 6
+_DRY = "Dry run: no network was written, and nothing was run."
 _POOR_AGREEMENT = 0.9
 _POOR_DISTANCE = 0.3
 
@@ -218,7 +219,7 @@ def _many(count: int, one: str, many: str) -> str:
 def _proof(facts: Facts) -> list[Text]:
     validation = facts["validation"]
     if validation is None:
-        return [Text("Dry run: no network was written, and nothing was run."), *_searched(facts)]
+        return [Text(_DRY), *_searched(facts)]
     twin = validation["twin"]
     lines = [
         Text(
@@ -337,8 +338,12 @@ def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
     if verbose or facts.get("request", {}).get("certify"):
         parts += _certificates(facts)
     if verbose:
-        parts.append(Text("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in facts["time"].items())))
+        parts.append(_seconds(facts))
     return [*parts, *_proof(facts), *_notes(facts)]
+
+
+def _seconds(facts: Facts) -> Text:
+    return Text("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in facts["time"].items()))
 
 
 def inspection_view(facts: Facts) -> list[RenderableType]:
@@ -353,3 +358,35 @@ def inspection_view(facts: Facts) -> list[RenderableType]:
     for label, key in _MEASURES:
         _row(reach, label, _number(facts["input"][key]), f"{facts['reachable'][key]:.1%}")
     return [_groups(facts), *_pinned(facts), reach, _kinds(facts), *_notes(facts)]
+
+
+def sparse_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
+    """Show where zeros were written.
+
+    Parameters
+    ----------
+    facts : dict
+        From `sparsify`.
+    verbose : bool
+        Every weight, and times too.
+    """
+    found = facts["sparse"]
+    kept, total = found["kept"], found["elements"]
+    said = f"Of {total:,} weights of {_many(len(found['layers']), 'layer', 'layers')} {kept:,} stay"
+    parts: list[RenderableType] = [Text(f"{said} ({kept / total:.4%}), by {found['method']}; the others are zero.")]
+    if verbose:
+        table = _table("weight", "node", "shape", "elements", "kept", "density", title="Weights")
+        for layer in found["layers"]:
+            size, left = layer["elements"], layer["kept"]
+            shape = "x".join(map(str, layer["shape"]))
+            _row(table, layer["weight"], layer["node"], shape, f"{size:,}", f"{left:,}", f"{left / size:.4%}")
+        parts += [table, _seconds(facts)]
+    if found["empty"]:
+        parts.append(Text(f"No weight is left of {', '.join(found['empty'])}: nothing passes there.", style="yellow"))
+    validation = facts["validation"]
+    if validation is None:
+        return [*parts, Text(_DRY)]
+    checked = f"All else is as it was, to the bit; run on {validation['provider']}."
+    if not validation["fidelity"]:
+        checked = "All else is as it was, to the bit; it could not be run on inputs that are made up."
+    return [*parts, Text(checked), *_fidelity(facts), *_accuracy(validation["accuracy"]), *_learnt(facts)]

@@ -42,7 +42,6 @@ _BY_CHANNEL = frozenset(["BatchNormalization", "InstanceNormalization", "GroupNo
 _PLACED = {"Concat": None, "Where": (1, 2), "ScatterND": (0, 2), "ScatterElements": (0, 2), "Pad": (0,)}
 """Which inputs end up in the output, side by side; None for all."""
 _SUMMED = {"ReduceSumSquare", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd"}
-_MOVED = frozenset(["Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"])
 _PICTURES = frozenset([TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16])
 FLOWS_IN = FLOATS | _PICTURES
 """Types of inputs that something flows in by; other whole numbers are looked up."""
@@ -62,13 +61,10 @@ class Flow:
         Of the same names, outputs included, but for nodes and tensors in between.
     exponent : str
         Whole number e beside all outputs, a tensor of its own: they stand for what they are times 2^e.
-    weights : tuple of str
-        Initializers of two axes or more that something is multiplied by, in the graph's order.
     """
 
     proto: ModelProto
     exponent: str
-    weights: tuple[str, ...]
 
 
 def flow_of(proto: ModelProto, inputs: Collection[str], shapes: dict[str, tuple[int, ...]]) -> Flow:
@@ -104,7 +100,7 @@ def flow_of(proto: ModelProto, inputs: Collection[str], shapes: dict[str, tuple[
     made.graph.node.extend(writer.b.nodes)
     made.graph.initializer.extend(writer.b.constants.values())
     del made.graph.value_info[:]
-    return Flow(made, exponent, tuple(writer.weights))
+    return Flow(made, exponent)
 
 
 class _Writer:
@@ -118,7 +114,6 @@ class _Writer:
         self.b = Builder(self.index.opsets[""], taken, types, prefix="flow/")
         self.exponents: dict[str, str] = {}
         self.live: set[str] = set()
-        self.weights: dict[str, None] = {}
 
     def enters(self, name: str) -> None:
         """Begin at an input of the network."""
@@ -268,7 +263,7 @@ class _Writer:
         factors, made = list(node.input[:count]), node.output[0]
         own = [self.exponents[name] for name in factors if name in self.exponents]
         added = [name for name in node.input[count:] if name in self.exponents]
-        raw = self._raw(node, [name if name in self.exponents else self._weight(name) for name in factors])
+        raw = self._raw(node, [name if name in self.exponents else self.b.op("Abs", name) for name in factors])
         if not own or len(own) > 2:
             raise self._unknown(node)
         product = self.b.fresh(f"product_{made}") if added else made
@@ -277,16 +272,6 @@ class _Writer:
             terms, exponent = self._met([product, *added])
             self._name(self.b.add(*terms), made)
             self._mark(node, exponent)
-
-    def _weight(self, name: str) -> str:
-        """The magnitude of what is not the network's own doing; initializers behind it are noted."""
-        source = name
-        while source in self.index.producer and self.index.nodes[self.index.producer[source]].op_type in _MOVED:
-            source = self.index.nodes[self.index.producer[source]].input[0]
-        stored = self.index.weights.get(source)
-        if stored is not None and stored.data_type in FLOATS and len(stored.dims) > 1:
-            self.weights[source] = None
-        return self.b.op("Abs", name)
 
     def _multiplied(self, node: NodeProto) -> None:
         """Mul and Div: gates, factors, and what is divided by a statistic."""

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.budget import Cost
-from onnxprune.calibrate.feeds import Feeds, random_feeds
+from onnxprune.calibrate.feeds import Feeds
 from onnxprune.reconstruct.evidence import Data
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.salience.edges import Edges
-from onnxprune.salience.flow import FLOWS_IN
 from onnxprune.salience.removal import ROUNDS, STATISTICS, last_to_go
 from onnxprune.salience.seeds import seeds_of
+from onnxprune.salience.slopes import ones_for
 
 __all__ = ["FLOW", "saliences"]
 
@@ -54,7 +54,7 @@ def saliences(work: Workpiece, data: Data, kind: str, cost: Cost, scores: str = 
         return [None] * len(groups)
     edges = Edges(work, data.providers, flowing=kind == FLOW)
     if kind == FLOW:
-        worth, rounds = partial(_passing, edges, _ones(work, data.seed)), FLOW_ROUNDS
+        worth, rounds = partial(_passing, edges, ones_for(work.index, work.shapes, data.seed)), FLOW_ROUNDS
     else:
         worth, rounds = partial(_changing, edges, data, STATISTICS[kind], scores), ROUNDS
     found = last_to_go(groups, worth, cost.marginal, edges.units, rounds=rounds)
@@ -87,11 +87,3 @@ def _passing(edges: Edges, ones: Feeds, gone: NDArray[np.bool_]) -> NDArray[np.f
 
     found: NDArray[np.float64] = edges.changes(ones, 1, gone, seeds).sum(axis=0)
     return found
-
-
-def _ones(work: Workpiece, seed: int) -> Feeds:
-    """Ones wherever the network takes numbers; what it looks up is any."""
-    drawn = random_feeds(work.index, work.shapes, np.random.default_rng([seed, 11]))
-    return {
-        name: np.ones_like(value) if work.shapes.types[name] in FLOWS_IN else value for name, value in drawn.items()
-    }
