@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,12 @@ _INPUTS = 8
 
 @dataclass(frozen=True)
 class _Thinned:
-    """What stays of each weight, who reads it, and the data that was used."""
+    """What stays of each weight, who reads it, where nothing flows by what is left, and the data that was used."""
 
     kept: Masks
     readers: dict[str, str]
+    idle: tuple[str, ...]
     refiner: Refiner | None = None
-    notes: tuple[str, ...] = field(default=())
 
 
 def sparsify_file(
@@ -157,7 +157,10 @@ def _thinned(model: Model, options: Options, clock: Clock) -> _Thinned:
         slopes = _slopes(model, weights, options, refiner)
         rng = np.random.default_rng([options.seed, 12])
         kept = masks(weights, count, method, slopes, rng, clock.progress.advance)
-    return _Thinned(kept, readers, refiner)
+        idle = [name for name, mask in kept.items() if not mask.any()]
+        if method.derivative == "flow":
+            idle = [name for name, slope in slopes(kept).items() if not slope[kept[name]].any()]
+    return _Thinned(kept, readers, tuple(idle), refiner)
 
 
 def _multiplied(index: Index) -> dict[str, str]:
@@ -290,7 +293,7 @@ def _described(
             "kept": kept,
             "density": kept / total,
             "layers": layers,
-            "empty": [layer["weight"] for layer in layers if not layer["kept"]],
+            "idle": list(thinned.idle),
         },
         "validation": validation,
         "request": options.request(),

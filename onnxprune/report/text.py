@@ -381,8 +381,8 @@ def sparse_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
             shape = "x".join(map(str, layer["shape"]))
             _row(table, layer["weight"], layer["node"], shape, f"{size:,}", f"{left:,}", f"{left / size:.4%}")
         parts += [table, _seconds(facts)]
-    if found["empty"]:
-        parts.append(Text(f"No weight is left of {', '.join(found['empty'])}: nothing passes there.", style="yellow"))
+    if found["idle"]:
+        parts.append(Text(f"Nothing passes any more through {', '.join(found['idle'])}.", style="yellow"))
     validation = facts["validation"]
     if validation is None:
         return [*parts, Text(_DRY)]

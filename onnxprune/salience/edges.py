@@ -16,17 +16,15 @@ from scipy.sparse import csr_array
 
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.gradient import differentiate
-from onnxprune.gradient.rule import FLOATS
 from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.ops.trace import Kept, Read
 from onnxprune.reconstruct.views import Workpiece
+from onnxprune.salience.ends import ends
 from onnxprune.salience.flow import flow_of
 from onnxprune.validate.twin import build_twin
 
 __all__ = ["Edges"]
-
-_DECIDING = frozenset(["ArgMax", "ArgMin"])
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Edges:
         proto.CopyFrom(work.proto)
         self._twin = build_twin(proto, Index(proto), work.shapes, work.coupling, scaled=False, rounded=not flowing)
         del proto.graph.output[len(work.proto.graph.output) :]
-        proto.graph.output.extend(ValueInfoProto(name=name) for name in _decided(work))
+        proto.graph.output.extend(ends(work.index, work.shapes))
         if flowing:
             proto = flow_of(proto, work.index.inputs, work.shapes.inputs).proto
         self._forward = Session(proto.SerializeToString(), providers, effort=Effort(fast=True))
@@ -135,16 +133,3 @@ class Edges:
                 )
             total += rows @ edge.sort
         return total
-
-
-def _decided(work: Workpiece) -> list[str]:
-    """Numbers that nothing but a decision is made of, such as the largest of scores: a loss is told there."""
-    types, index = work.shapes.types, work.index
-    told, found = {name for name in index.outputs if types.get(name) in FLOATS}, dict[str, None]()
-    for node in reversed(index.nodes):
-        if told & set(node.output):
-            told.update(name for name in node.input if types.get(name) in FLOATS)
-        elif node.op_type in _DECIDING and node.input[0] not in told and types.get(node.input[0]) in FLOATS:
-            found[node.input[0]] = None
-            told.add(node.input[0])
-    return list(found)

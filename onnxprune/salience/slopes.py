@@ -12,6 +12,7 @@ from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.reconstruct.evidence import Data
+from onnxprune.salience.ends import ends
 from onnxprune.salience.flow import FLOWS_IN, flow_of
 from onnxprune.salience.seeds import seeds_of
 from onnxprune.shapes.infer import Shapes, infer_shapes
@@ -68,7 +69,7 @@ class FlowSlopes:
     ) -> None:
         index = Index(proto)
         shapes = infer_shapes(index, Model(proto).skeleton(), input_shapes)
-        flow = flow_of(proto, index.inputs, shapes.inputs).proto
+        flow = flow_of(_ended(proto, index, shapes), index.inputs, shapes.inputs).proto
         given = _as_inputs(flow, set(weights))
         gradient = differentiate(flow, list(weights), input_shapes=shapes.inputs)
         self._of = gradient.of
@@ -93,6 +94,14 @@ class FlowSlopes:
         magnitudes = {name: np.abs(value) for name, value in weights.items()}
         found = self._session.run({**self._ones, **self._seeds, **magnitudes}, list(self._of.values()))
         return {name: np.abs(found[output]) for name, output in self._of.items()}
+
+
+def _ended(proto: ModelProto, index: Index, shapes: Shapes) -> ModelProto:
+    """A copy with all outputs that a loss is told at."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    copy.graph.output.extend(ends(index, shapes))
+    return copy
 
 
 def _as_inputs(proto: ModelProto, names: set[str]) -> Feeds:
@@ -136,6 +145,8 @@ def loss_slopes(
     ModelError
         If a node cannot be differentiated, or the network does not run.
     """
+    index = Index(proto)
+    proto = _ended(proto, index, infer_shapes(index, Model(proto).skeleton(), input_shapes))
     gradient = differentiate(proto, list(weights), input_shapes=input_shapes)
     session = Session(gradient.proto.SerializeToString(), data.providers, effort=Effort(fast=True))
     forward = Session(proto.SerializeToString(), data.providers, effort=Effort(fast=True))
