@@ -111,7 +111,7 @@ def tool() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["methods", "operators"])
+@pytest.mark.parametrize("name", ["methods", "sparse", "operators"])
 def test_the_tables_are_those_of_the_code(name: str) -> None:
     table = tool().tables()[name]
     assert table.count("\n") > 3

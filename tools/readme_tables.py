@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from onnxprune.methods import METHODS
+from onnxprune.methods.sparsity import SPARSIFIERS
 from onnxprune.ops import RULES
 from onnxprune.ops.labels import Purpose
 from onnxprune.report.tables import methods_table, operators_table, purposes_table
@@ -25,6 +26,7 @@ def tables() -> dict[str, str]:
     rules = [rule for group in RULES.values() for rule in group]
     return {
         "methods": methods_table((name, recipe.summary) for name, recipe in METHODS.items()),
+        "sparse": methods_table(((name, row.summary) for name, row in SPARSIFIERS.items()), "what goes first"),
         "operators": operators_table(
             (rule.apply.__module__.split(".")[-1], rule.domain, rule.operator) for rule in rules
         ),

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 __all__ = ["methods_table", "operators_table", "purposes_table"]
 
 
-def methods_table(methods: Iterable[tuple[str, str]]) -> str:
+def methods_table(methods: Iterable[tuple[str, str]], how: str = "how channels are chosen") -> str:
     """Return the table of methods.
 
     Parameters
     ----------
     methods : iterable of (str, str)
         Name and summary of each.
+    how : str
+        What a summary says.
 
     Examples
     --------
@@ -20,7 +22,7 @@ def methods_table(methods: Iterable[tuple[str, str]]) -> str:
     |---|---|
     | `l1` | largest weights first |
     """
-    return _table(("`--method`", "how channels are chosen"), [(f"`{name}`", summary) for name, summary in methods])
+    return _table(("`--method`", how), [(f"`{name}`", summary) for name, summary in methods])
 
 
 def operators_table(operators: Iterable[tuple[str, str, str]]) -> str:
