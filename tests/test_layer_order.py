@@ -140,7 +140,7 @@ def test_what_is_refused(command: Command) -> None:
     with pytest.raises(onnxprune.UsageError, match="--layer-order sideways: choose from together, forward, backward"):
         onnxprune.prune(proto, ratio=0.5, method="coreset", layer_order="sideways")
     for method in ("auto", "submodular", "submodular-seq", "submodular-layer"):
-        with pytest.raises(onnxprune.UsageError, match=f"--layer-order forward: --method {method} learns .* coreset"):
+        with pytest.raises(onnxprune.UsageError, match=f"--layer-order forward: --method {method} looks at .* coreset"):
             onnxprune.prune(proto, ratio=0.5, method=method, layer_order="forward")
     path, out = command.put(proto), command.folder / "out.onnx"
     ran = command(path, out, "--ratio", "0.5", "--layer-order", "backward")
