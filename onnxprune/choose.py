@@ -262,7 +262,7 @@ def _best(analysis: Analysis, options: Options, ranked: Ranked, multiple: int) -
     cost = analysis.costs[options.measure]
     items = _items(analysis, options, ranked)
     known = any(lost is not None for lost in ranked.losses)
-    allocation = options.allocation if options.allocation != "auto" else "error" if known else "global"
+    allocation = options.spread or ("error" if known else "global")
     takes, go_through = _Takes.of(analysis), _way(analysis, options, ranked)
     target = options.ratio
     attempts = []

@@ -47,7 +47,8 @@ class Options:
         Whether every group is ranked by the weights as they are, or, once it is known how many channels of each stay,
         anew from the first to the last or from the last to the first, each without what went before.
     allocation : {"auto", "uniform", "global", "error", "accuracy"}
-        "auto" is by errors where data tells them, else global; "accuracy" thins every group to one accuracy.
+        "auto" is the method's own, else by errors where data tells them, else global; "accuracy" thins every group to
+        one accuracy.
     refit : {"auto", "on", "off"}
         Whether the readers' weights are solved anew on calibration data: "auto" does so unless the method brings
         weights of its own.
@@ -263,11 +264,16 @@ class Options:
         return Opened(normalized=self.prune_normalized, inside_heads=self.head_dim)
 
     @property
+    def spread(self) -> str:
+        """How the share is spread, by request or by the method; empty where it is left to what is known."""
+        return METHODS[self.method].allocation if self.allocation == "auto" else self.allocation
+
+    @property
     def keep_at_least(self) -> tuple[float, ...]:
         """Floors to try, the first that the ratio can be reached with counts; the last is the lowest."""
         if self.min_keep is not None:
             return (self.min_keep,)
-        return (0.1, 0.05, 0.02, 1.0) if self.allocation != "uniform" else (1.0,)
+        return (0.1, 0.05, 0.02, 1.0) if self.spread != "uniform" else (1.0,)
 
     def request(self) -> dict[str, Any]:
         """Return what was asked for, as plain data for plan and report."""

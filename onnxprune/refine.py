@@ -112,7 +112,7 @@ class Refiner:
         kind, cost = METHODS[self.options.method].salience, self.costs[self.options.measure]
         known = saliences(work, self.data, kind, cost, scores)
         try:
-            if self.options.allocation in ("auto", "error"):  # others do not look at losses
+            if self.options.spread in ("", "error"):  # others do not look at losses
                 trial = trial_of(work.proto, self.data, len(work.coupling.groups))
         except ModelError as error:
             self._excuse(error, "layers' losses are not weighed against each other")

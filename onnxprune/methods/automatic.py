@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.selection import backward, exchanged, forward
 from onnxprune.methods.interface import Channels, Choice
+from onnxprune.methods.order import by_rank
 from onnxprune.methods.recipe import Recipe
-from onnxprune.methods.submodular import by_rank, without_data
+from onnxprune.methods.submodular import without_data
 
 __all__ = ["RECIPES", "auto"]
 

@@ -1,4 +1,4 @@
-"""Knows the methods every other one is compared with: chance, and the norm of a channel's incoming weights.
+"""Knows the methods every other one is compared with: chance, place, and the norm of a channel's incoming weights.
 
     l1: Σ_j |p_j|        l2: √(Σ_j p_j²)        p = the incoming weights of the channel, without bias
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from onnxprune.coreset.norms import Reals, row_norms
 from onnxprune.methods.interface import Channels, Choice
-from onnxprune.methods.order import ranking
+from onnxprune.methods.order import by_rank, ranking
 from onnxprune.methods.recipe import Recipe
 
-__all__ = ["RECIPES", "chance", "l1_norm", "l2_norm"]
+__all__ = ["RECIPES", "chance", "first", "l1_norm", "l2_norm"]
 
 
 def chance(channels: Channels, rng: np.random.Generator) -> Choice:
@@ -40,6 +40,35 @@ def chance(channels: Channels, rng: np.random.Generator) -> Choice:
     """
     scores = rng.random(channels.count)
     return Choice(ranking(scores), scores)
+
+
+def first(channels: Channels, rng: np.random.Generator) -> Choice:
+    """Rank by place: what a network would have that had been made thinner.
+
+    Parameters
+    ----------
+    channels : Channels
+        One group of n channels; only their number matters.
+    rng : numpy.random.Generator
+        Not used.
+
+    Returns
+    -------
+    Choice
+
+    References
+    ----------
+    E. Crowley, J. Turner, A. Storkey, M. O'Boyle, "Pruning neural networks: is it time to nip it in the bud?", 2018,
+    arXiv 1810.04622, section 3.
+
+    Examples
+    --------
+    >>> channels = Channels(incoming=(np.ones((3, 2)),), bias=None, outgoing=())
+    >>> first(channels, np.random.default_rng(0)).order.tolist()
+    [0, 1, 2]
+    """
+    order = np.arange(channels.count)
+    return Choice(order, by_rank(order))
 
 
 def l1_norm(channels: Channels, rng: np.random.Generator) -> Choice:
@@ -107,6 +136,13 @@ def _measured(channels: Channels) -> Iterator[Reals]:
 
 
 RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        "thinner",
+        "the first channels of every group, all groups thinned alike, as if it had been made so (Crowley et al. 2018)",
+        first,
+        blind=True,
+        allocation="uniform",
+    ),
     Recipe("random", "channels at random, the baseline of baselines", chance, random_order=True),
     Recipe("l1", "largest sum of absolute incoming weights first (Li et al. 2017)", l1_norm),
     Recipe("l2", "largest Euclidean norm of the incoming weights first (He et al. 2018)", l2_norm),

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["balanced", "ranking"]
+__all__ = ["balanced", "by_rank", "ranking"]
 
 
 def ranking(scores: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -55,3 +55,16 @@ def balanced(order: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.in
     rank = np.empty(order.size, dtype=np.int64)
     rank[by_row] = np.arange(order.size) - np.searchsorted(grouped, grouped)
     return order[np.argsort(rank, kind="stable")]
+
+
+def by_rank(order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores that fall along an order, from one to nearly zero; (n,).
+
+    Examples
+    --------
+    >>> by_rank(np.array([1, 0])).tolist()
+    [0.5, 1.0]
+    """
+    scores = np.empty(order.size)
+    scores[order] = 1.0 - np.arange(order.size) / order.size
+    return scores

@@ -26,12 +26,16 @@ class Recipe:
         The recipe proper. It need not look at `Channels.rows` for its order: the call below interleaves it.
     random_order : bool
         Whether the order itself, and not only a sample, depends on the generator.
+    blind : bool
+        Whether it goes by the channels' places alone, whatever they do.
     needs_data : bool
         Whether it looks at `Channels.layers`.
     weighs : bool
         Whether it brings factors for the readers' weights, so that they are not to be solved anew.
     sequence : {"repair", "asym", "seq", "layer"}
         How readers are solved anew after it; see `reconstruct.sequence`.
+    allocation : str
+        How the share is spread where nobody says so; empty leaves it to what is known.
     salience : str
         Which derivatives it looks at as `Channels.salience`; empty where it looks at none.
     at_rank : callable or None
@@ -42,9 +46,11 @@ class Recipe:
     summary: str
     function: Method
     random_order: bool = False
+    blind: bool = False
     needs_data: bool = False
     weighs: bool = False
     sequence: str = "repair"
+    allocation: str = ""
     salience: str = ""
     at_rank: Callable[[int], Method] | None = None
 
@@ -115,7 +121,7 @@ def table(*groups: tuple[Recipe, ...]) -> dict[str, Recipe]:
     --------
     >>> from onnxprune.methods.baselines import RECIPES
     >>> list(table(RECIPES))
-    ['random', 'l1', 'l2']
+    ['thinner', 'random', 'l1', 'l2']
     """
     recipes = [recipe for group in groups for recipe in group]
     named = {recipe.name: recipe for recipe in recipes}

@@ -24,25 +24,13 @@ from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.selection import exchanged, forward, steps, submodularity
 from onnxprune.methods.interface import Channels, Choice
 from onnxprune.methods.mussay import coreset
+from onnxprune.methods.order import by_rank
 from onnxprune.methods.recipe import Recipe
 
-__all__ = ["RECIPES", "by_rank", "submodular", "submodular_layer", "without_data"]
+__all__ = ["RECIPES", "submodular", "submodular_layer", "without_data"]
 
 # A share of the optimum that is no news.
 _VACUOUS = 1e-3
-
-
-def by_rank(order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Scores that fall along an order, from one to nearly zero; (n,).
-
-    Examples
-    --------
-    >>> by_rank(np.array([1, 0])).tolist()
-    [0.5, 1.0]
-    """
-    scores = np.empty(order.size)
-    scores[order] = 1.0 - np.arange(order.size) / order.size
-    return scores
 
 
 def without_data(channels: Channels, rng: np.random.Generator) -> Choice:
