@@ -19,14 +19,16 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from onnxprune.api import inspect
+from onnxprune.delivery import Writing
 from onnxprune.errors import OnnxPruneError, OutputError, RefusedError, UsageError
 from onnxprune.flags import input_shapes, inspect_parser, prune_options, prune_parser
 from onnxprune.graph.runtime import installation_warning
 from onnxprune.graph.save import check_target, stage_text
-from onnxprune.pipeline import Writing, prune_file
+from onnxprune.pipeline import prune_file
 from onnxprune.progress import Bar, Clock
 from onnxprune.report.data import to_json
-from onnxprune.report.text import inspection_view, prune_view, sparse_view
+from onnxprune.report.sparse import sparse_view
+from onnxprune.report.text import inspection_view, prune_view
 from onnxprune.rewrite import Plan
 from onnxprune.sparsify import sparsify_file
 
@@ -60,6 +62,7 @@ def _prune(argv: Sequence[str]) -> None:
     writing = Writing(
         external=True if arguments.save_as_external_data else None,
         plan=arguments.plan,
+        profile=arguments.profile,
         report=arguments.report,
         groups=arguments.verbose,
     )

@@ -157,7 +157,9 @@ def refitted(decision: Decision, selects: Mapping[str, Select], options: Options
     """
     refiner, plan = decision.refiner, decision.plan
     weighed = any(group.factors for group in plan.groups) and options.refit != "on"
-    if refiner is None or not refiner.learns or options.refit == "off" or weighed or plan.changes_nothing:
+    if refiner is None or not refiner.learns or weighed or plan.changes_nothing:
+        return decision
+    if options.refit == "off" or options.reinit:
         return decision
     kept: dict[str, NDArray[np.int64]] = {
         group.name: np.array(group.kept, dtype=np.int64) for group in plan.groups if len(group.kept) < group.channels

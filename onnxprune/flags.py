@@ -168,6 +168,11 @@ def prune_parser() -> argparse.ArgumentParser:
         "the method brings weights of its own)",
         default="auto",
     )
+    parser.switch(
+        "--reinit",
+        text="draw all weights of the pruned network anew (by --seed, each as its operator is usually begun with), for "
+        "training from scratch: the architecture is what is kept",
+    )
     parser.value(
         "--round-to",
         "N",
@@ -204,6 +209,7 @@ def prune_parser() -> argparse.ArgumentParser:
     )
     parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
     parser.value("--plan", "FILE", "write what is kept of each group to FILE (JSON)", type=Path)
+    parser.value("--profile", "FILE", "write the widths of all layers, before and after, to FILE (JSON)", type=Path)
     parser.value("--replay", "FILE", "carry out a plan in place of --ratio and --method", type=Path)
     parser.switch("--save-as-external-data", text="weights go to OUT.data")
     parser.switch(
@@ -251,8 +257,9 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         )
     if arguments.output is None and not arguments.dry_run:
         raise UsageError("name the file to write, as in `onnxprune IN OUT --ratio 0.6`, or add --dry-run")
-    if arguments.sparse and arguments.plan is not None:
-        raise UsageError("--plan is about channels, and --sparse zeroes single weights: leave one of them out")
+    for flag, value in (("--plan", arguments.plan), ("--profile", arguments.profile)):
+        if arguments.sparse and value is not None:
+            raise UsageError(f"{flag} is about channels, and --sparse zeroes single weights: leave one of them out")
     return Options(
         ratio=arguments.ratio,
         max_drop=arguments.max_drop,
@@ -263,6 +270,7 @@ def prune_options(arguments: argparse.Namespace) -> Options:
         layer_order=arguments.layer_order,
         allocation=arguments.allocation,
         refit=arguments.refit,
+        reinit=arguments.reinit,
         include=tuple(arguments.include),
         exclude=tuple(arguments.exclude),
         prune_normalized=arguments.prune_normalized,

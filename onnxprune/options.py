@@ -49,6 +49,8 @@ class Options:
     allocation : {"auto", "uniform", "global", "error", "accuracy"}
         "auto" is the method's own, else by errors where data tells them, else global; "accuracy" thins every group to
         one accuracy.
+    reinit : bool
+        Draw all weights of the pruned network anew, for training from scratch.
     refit : {"auto", "on", "off"}
         Whether the readers' weights are solved anew on calibration data: "auto" does so unless the method brings
         weights of its own.
@@ -100,6 +102,7 @@ class Options:
     layer_order: str = "together"
     allocation: str = "auto"
     refit: str = "auto"
+    reinit: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     prune_normalized: bool = False
@@ -155,6 +158,9 @@ class Options:
             )
         _one_of("--allocation", self.allocation, ("auto", *ALLOCATIONS))
         _one_of("--refit", self.refit, REFITS)
+        for flag, meant in (("--refit on", self.refit == "on"), ("--max-drop", self.max_drop is not None)):
+            if self.reinit and meant:
+                raise UsageError(f"{flag} is about weights that --reinit throws away: leave one of them out")
         if self.round_to not in ("off", "auto") and not (_is_whole(self.round_to) and int(self.round_to) >= 1):
             raise UsageError(f"--round-to {self.round_to}: give off, auto, or a whole number from 1 on")
         if self.min_keep is not None and not (_is_number(self.min_keep) and self.min_keep > 0):
@@ -256,7 +262,7 @@ class Options:
     @property
     def refits(self) -> bool:
         """Tell whether readers are to be solved anew."""
-        return self.refit == "on" or (self.refit == "auto" and not METHODS[self.method].weighs)
+        return self.refit == "on" or (self.refit == "auto" and not self.reinit and not METHODS[self.method].weighs)
 
     @property
     def opened(self) -> Opened:
@@ -287,6 +293,7 @@ class Options:
             "layer_order": self.layer_order,
             "allocation": self.allocation,
             "refit": self.refit,
+            "reinit": bool(self.reinit),
             "include": list(self.include),
             "exclude": list(self.exclude),
             "prune_normalized": bool(self.prune_normalized),

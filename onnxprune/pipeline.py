@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,64 +14,27 @@ from onnxprune.calibrate.feeds import random_feeds
 from onnxprune.certify import certificates
 from onnxprune.choose import check_replay, rank, require_groups
 from onnxprune.decide import Decision, Ground, decide, refitted
-from onnxprune.errors import ModelError, OutputError, RefusedError, ValidationError
+from onnxprune.delivery import Outcome, Writing, check_targets, commit, require_embeddable
+from onnxprune.errors import ModelError, ValidationError
 from onnxprune.facts import Place, describe, place_of, searched
 from onnxprune.graph import io
 from onnxprune.graph.model import Model
 from onnxprune.graph.respell import sparsify
 from onnxprune.graph.runtime import choose_providers
-from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage, stage_text
-from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.graph.save import stage
 from onnxprune.methods import METHODS
 from onnxprune.options import Options
 from onnxprune.prepare.hoist import lower
+from onnxprune.profile import profile_of
 from onnxprune.progress import Clock
 from onnxprune.refine import known_without_data, open_refiner
-from onnxprune.report.data import to_json
+from onnxprune.reinit import reinitialise
 from onnxprune.rewrite import Plan, apply
 from onnxprune.search import search
 from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
-__all__ = [
-    "Decision",
-    "Outcome",
-    "Writing",
-    "check_targets",
-    "commit",
-    "plan_model",
-    "prune_file",
-    "prune_model",
-    "require_embeddable",
-]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a prune: the plan, and the report as plain data."""
-
-    plan: Plan
-    report: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Writing:
-    """What is written besides the network, and how.
-
-    Attributes
-    ----------
-    external : bool or None
-        Whether weights go beside the network, to `<target>.data`; None is as in the source.
-    plan, report : Path or None
-        Files for what stays of each group and for every number, both JSON.
-    groups : bool
-        Whether what is found out about single groups will be shown; it is found out for a report, too.
-    """
-
-    external: bool | None = None
-    plan: Path | None = None
-    report: Path | None = None
-    groups: bool = False
+__all__ = ["Decision", "plan_model", "prune_file", "prune_model"]
 
 
 def prune_file(
@@ -121,6 +84,7 @@ def prune_file(
             certified = certificates(decision.analysis, decision.plan, options, run=run, written=decision.written)
     with ExitStack() as stack:
         result, validation, staged = Place(), None, None
+        fresh, widths = None, profile_of(decision.analysis, decision.plan)
         if target is not None:
             with clock.stage("rewrite"):
                 model, ready = _rewritten(model, decision, options, lambda: io.load(source))
@@ -129,8 +93,16 @@ def prune_file(
                 pruned = io.load(staged.path)
                 result = replace(place_of(pruned), path=target)
             validation = _prove(decision, ready, lambda: io.load(source), pruned, options, clock)
+            if options.reinit:
+                with clock.stage("reinit"):
+                    pruned = io.load(staged.path)
+                    fresh = reinitialise(pruned, options)
+                    staged = stack.enter_context(stage(pruned, target, external=writing.external))
+                    result = replace(place_of(io.load(staged.path)), path=target)
+            widths = profile_of(decision.analysis, decision.plan, io.load(staged.path))
             del pruned
         facts = describe(decision.analysis, decision.plan, validation, (place, result), certified)
+        facts |= {"profile": widths, "reinit": fresh}
         outcome = Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
         commit(stack, staged, outcome, writing)
     return outcome
@@ -166,10 +138,15 @@ def prune_model(
         require_embeddable(work)
         result = work.materialise()
     pruned = io.from_proto(result)
-    written = place_of(pruned)
     once = not decision.analysis.prepared and decision.refiner is None and not decision.is_signed
     validation = _prove(decision, ready, (lambda: original) if once else original.copy, pruned, options, clock)
-    facts = describe(decision.analysis, decision.plan, validation, (place, written), certified)
+    fresh = None
+    if options.reinit:
+        with clock.stage("reinit"):
+            drawn = io.from_proto(result)
+            fresh, result = reinitialise(drawn, options), drawn.materialise()
+    facts = describe(decision.analysis, decision.plan, validation, (place, place_of(io.from_proto(result))), certified)
+    facts |= {"profile": profile_of(decision.analysis, decision.plan, io.from_proto(result)), "reinit": fresh}
     return result, Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
 
 
@@ -218,7 +195,7 @@ def plan_model(
 def _replays_refit(plan: Plan, options: Options) -> bool:
     """Tell whether readers are solved anew for a plan that was made before: if they were then, or by request."""
     weighed = any(group.factors for group in plan.groups)
-    before = plan.request.get("refit", "off") != "off"
+    before = plan.request.get("refit", "off") != "off" and not options.reinit
     return options.refit == "on" or (options.refit == "auto" and before and not weighed)
 
 
@@ -285,6 +262,8 @@ def _prove(
             f"the pruned network is not the one that was planned: {_verdict(result.twin)}; nothing was written. This "
             "is a fault of onnxprune: please report it"
         )
+    if options.reinit:  # what the weights that are thrown away do is no news
+        return replace(result, fidelity=(), unproved=result.unproved + unproved)
     if held_out:
         exam = None if decision.refiner is None else decision.refiner.exam
         with clock.stage("measure", len(held_out)):
@@ -332,50 +311,3 @@ def _asked(decision: Decision, options: Options, replay: Plan | None, clock: Clo
         "search": searched(decision.tried),
         "time": clock.rounded(),
     }
-
-
-def check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ...]) -> None:
-    """Find out before the work whether everything can be written after it, each to a file of its own.
-
-    Raises
-    ------
-    OutputError
-        If something cannot.
-    """
-    sides = {"--plan": writing.plan, "--report": writing.report}
-    taken: dict[Path, str] = {}
-    if target is not None:
-        check_target(target, inputs)
-        taken = {target.resolve(): "the output", target.with_name(f"{target.name}.data").resolve(): "the output's data"}
-    for flag, path in sides.items():
-        if path is None:
-            continue
-        check_target(path, inputs, companions=())
-        if path.resolve() in taken:
-            raise OutputError(f"cannot write {flag} to {path}: it is {taken[path.resolve()]}; choose another name")
-        taken[path.resolve()] = f"the file of {flag}"
-
-
-def require_embeddable(model: Model) -> None:
-    """Make sure that a network fits into a protobuf.
-
-    Raises
-    ------
-    RefusedError
-        If it does not.
-    """
-    size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
-    if size > EMBEDDED_LIMIT:
-        raise RefusedError(
-            f"the pruned network has {size / 1e9:.1f} GB of weights, more than a protobuf in memory can hold: prune "
-            "it from file to file, with the command"
-        )
-
-
-def commit(stack: ExitStack, staged: Staged | None, outcome: Outcome, writing: Writing) -> None:
-    """Write plan and report beside their targets, then move everything into place together."""
-    texts = ((writing.plan, outcome.plan.to_json()), (writing.report, to_json(outcome.report)))
-    files = [stack.enter_context(stage_text(path, text)) for path, text in texts if path is not None]
-    files += [staged] if staged is not None else []
-    if files:
-        files[-1].commit(*files[:-1])

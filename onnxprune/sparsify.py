@@ -13,6 +13,7 @@ from onnx import ModelProto
 
 from onnxprune.analysis import analyse, matching
 from onnxprune.calibrate.feeds import Feeds, random_feeds
+from onnxprune.delivery import Outcome, Writing, check_targets, commit, require_embeddable
 from onnxprune.errors import ModelError, RefusedError, ValidationError
 from onnxprune.facts import Place, fidelity_facts, place_of, placed, versions
 from onnxprune.gradient.rule import FLOATS
@@ -23,7 +24,6 @@ from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.save import stage
 from onnxprune.methods.sparsity import Masks, masks
 from onnxprune.options import Options
-from onnxprune.pipeline import Outcome, Writing, check_targets, commit, require_embeddable
 from onnxprune.prepare.branches import take_branches
 from onnxprune.prepare.inline import inline_functions
 from onnxprune.progress import Clock

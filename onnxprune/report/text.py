@@ -1,57 +1,39 @@
 """The report for people: tables and plain sentences for a terminal, from plain data."""
 
-import math
 from collections import defaultdict
 from typing import Any
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["inspection_view", "prune_view", "sparse_view"]
+from onnxprune.report.outputs import accuracy_lines, fidelity_lines, learnt_lines
+from onnxprune.report.rows import DRY, many, new_table, number, row, seconds
+
+__all__ = ["inspection_view", "prune_view"]
 
 Facts = dict[str, Any]
 
 _MEASURES = (("parameters", "params"), ("MACs", "macs"), ("prunable channels", "channels"))
 _SHOWN, _LISTED = 4, 6
-_DRY = "Dry run: no network was written, and nothing was run."
-_POOR_AGREEMENT = 0.9
-_POOR_DISTANCE = 0.3
-
-
-def _number(value: float) -> str:
-    return f"{round(value):,}"
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: object) -> None:
-    """Add a row of plain text: a name from a file may look like a console's markup."""
-    table.add_row(*(Text(str(cell)) for cell in cells))
 
 
 def _before_after(facts: Facts) -> Table:
-    table = _table("", "before", "after", "removed")
+    table = new_table("", "before", "after", "removed")
     for label, key in _MEASURES:
         before, after = facts["input"][key], facts["output"][key]
-        _row(table, label, _number(before), _number(after), f"{facts['achieved'][key]:.1%}")
+        row(table, label, number(before), number(after), f"{facts['achieved'][key]:.1%}")
     before, after = facts["input"]["bytes"], facts["output"]["bytes"]
     if after is not None:
-        _row(table, "bytes", _number(before), _number(after), f"{1 - after / before:.1%}")
+        row(table, "bytes", number(before), number(after), f"{1 - after / before:.1%}")
     thinner = sum(group["kept"] < group["channels"] for group in facts["groups"])
-    _row(table, "groups", len(facts["groups"]), f"{thinner} made thinner", "")
+    row(table, "groups", len(facts["groups"]), f"{thinner} made thinner", "")
     return table
 
 
 def _groups(facts: Facts) -> Table:
     kept = any("kept" in group for group in facts["groups"])
-    table = _table(
+    table = new_table(
         "group", "kind", "channels", *(["kept"] if kept else []), "parameters", "MACs", "nodes", title="Groups"
     )
     table.columns[1].justify = table.columns[-1].justify = "left"
@@ -59,9 +41,9 @@ def _groups(facts: Facts) -> Table:
         step = f" (by {group['step']})" if group["step"] > 1 else ""
         more = f" and {len(group['nodes']) - _SHOWN} more" if len(group["nodes"]) > _SHOWN else ""
         counts = [f"{group['channels']}{step}", *([group["kept"]] if kept else [])]
-        worth = _number(group["params"]), _number(group["macs"])
+        worth = number(group["params"]), number(group["macs"])
         kind = group["kind"] + (", normalised" if group["normalized"] else "")
-        _row(table, group["name"], kind, *counts, *worth, ", ".join(group["nodes"][:_SHOWN]) + more)
+        row(table, group["name"], kind, *counts, *worth, ", ".join(group["nodes"][:_SHOWN]) + more)
     return table
 
 
@@ -79,12 +61,12 @@ def _certificates(facts: Facts) -> list[RenderableType]:
     found = [(group["name"], group["certificate"]) for group in facts["groups"] if group.get("certificate")]
     if not found:
         return []
-    table = _table(
+    table = new_table(
         "group", "|x| at most", "error at most", "of", "promised", "measured", "relative", title="Certificates"
     )
     table.add_column("because", overflow="fold")
     for name, entry in found:
-        _row(table, name, *_bounds(entry), *_measured(entry["measured"]), _because(entry))
+        row(table, name, *_bounds(entry), *_measured(entry["measured"]), _because(entry))
     return [table, Text(_CERTIFICATES), Text(_end_to_end(facts["end_to_end"]))]
 
 
@@ -163,13 +145,13 @@ def _kinds(facts: Facts) -> Text:
 def _pinned(facts: Facts) -> list[RenderableType]:
     if not facts["pinned"]:
         return []
-    table = _table("pinned", "channels", "parameters", "because", title="Pinned, with the reason")
+    table = new_table("pinned", "channels", "parameters", "because", title="Pinned, with the reason")
     table.columns[-1].justify = "left"
     totals: dict[str, int] = defaultdict(int)
     for item in facts["pinned"]:
-        _row(table, item["site"], item["channels"], _number(item["params"]), item["reason"])
+        row(table, item["site"], item["channels"], number(item["params"]), item["reason"])
         totals[item["purpose"]] += item["params"]
-    sums = "; ".join(f"{name}: {_number(value)}" for name, value in sorted(totals.items(), key=lambda pair: -pair[1]))
+    sums = "; ".join(f"{name}: {number(value)}" for name, value in sorted(totals.items(), key=lambda pair: -pair[1]))
     return [table, Text(f"Parameters pinned per reason: {sums}")]
 
 
@@ -200,26 +182,22 @@ def _made_plain(counts: dict[str, int]) -> list[str]:
     """Say what was changed in the network besides its channels."""
     lines = []
     if counts["functions"]:
-        lines.append(f"{_many(counts['functions'], 'local function was', 'local functions were')} inlined.")
+        lines.append(f"{many(counts['functions'], 'local function was', 'local functions were')} inlined.")
     if counts["branches"]:
-        lines.append(f"{_many(counts['branches'], 'If was', 'Ifs were')} replaced by the one branch ever taken.")
+        lines.append(f"{many(counts['branches'], 'If was', 'Ifs were')} replaced by the one branch ever taken.")
     if counts["weights"]:
-        what = _many(counts["weights"], "weight that was", "weights that were")
+        what = many(counts["weights"], "weight that was", "weights that were")
         lines.append(f"{what} computed from stored ones on every run: stored as computed.")
     if counts["dropped"] and lines:
         than = "fewer" if counts["dropped"] > 0 else "more"
-        lines.append(f"Parameters are counted after that: {_number(abs(counts['dropped']))} {than} than in the file.")
+        lines.append(f"Parameters are counted after that: {number(abs(counts['dropped']))} {than} than in the file.")
     return lines
-
-
-def _many(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def _proof(facts: Facts) -> list[Text]:
     validation = facts["validation"]
     if validation is None:
-        return [Text(_DRY), *_searched(facts)]
+        return [Text(DRY), *_searched(facts)]
     twin = validation["twin"]
     lines = [
         Text(
@@ -234,21 +212,8 @@ def _proof(facts: Facts) -> list[Text]:
         left = len(validation["unproved"]) - _LISTED
         more = f" and {left} more" if left > 0 else ""
         lines.append(Text(f"Unproved (inactive on the random inputs, or not run): {names}{more}", style="yellow"))
-    return [*lines, *_fidelity(facts), *_accuracy(validation["accuracy"]), *_searched(facts), *_learnt(facts)]
-
-
-def _accuracy(entry: Facts | None) -> list[Text]:
-    """Say how often both networks are right."""
-    if entry is None:
-        return []
-    lost, error = 100 * entry["drop"], 100 * entry["standard_error"]
-    return [
-        Text(
-            f"{entry['output']}: top-1 accuracy {entry['before']:.1%} before, {entry['after']:.1%} after, on "
-            f"{entry['samples']:,} samples held out: {abs(lost):.2f} points {'lost' if lost >= 0 else 'gained'} "
-            f"(standard error {error:.2f})."
-        )
-    ]
+    lines += [*_fresh(facts), *fidelity_lines(facts), *accuracy_lines(validation["accuracy"])]
+    return [*lines, *_searched(facts), *learnt_lines(facts)]
 
 
 def _searched(facts: Facts) -> list[Text]:
@@ -266,60 +231,17 @@ def _searched(facts: Facts) -> list[Text]:
     ]
 
 
-def _inputs(facts: Facts) -> str:
-    """Name the inputs that fidelity was measured on."""
-    data = facts.get("data")
-    if not data or not data["held_out"]:
-        return f"{facts['validation']['inputs']} random inputs"
-    kind = "synthetic inputs" if data["origin"] == "synthetic" else "samples"
-    return f"{data['held_out']} {kind} held out"
-
-
-def _learnt(facts: Facts) -> list[Text]:
-    """Say what data was used for, and what was assumed of it."""
-    data, solved = facts.get("data"), facts.get("refit") or {}
-    if not data:
+def _fresh(facts: Facts) -> list[Text]:
+    """Say that weights were drawn anew, and what was left."""
+    fresh = facts.get("reinit")
+    if not fresh:
         return []
-    kind = "synthetic inputs" if data["origin"] == "synthetic" else "samples"
-    if not data["samples"]:
-        return [Text(" ".join([f"Nothing was learnt from the {kind}.", *(f"{n}." for n in data["notes"])]))]
-    done = f"; {_many(len(solved), 'reader was', 'readers were')} solved anew on them" if solved else ""
-    return [Text(" ".join([f"Learnt from {data['samples']:,} {kind}{done}.", *(f"{n}." for n in data["notes"])]))]
-
-
-def _fidelity(facts: Facts) -> list[Text]:
-    """Say how far the farthest outputs are from the original, and what may help."""
-    entries, inputs = facts["validation"]["fidelity"], _inputs(facts)
-    farthest = sorted(entries, key=lambda name: -_far(entries[name]))[:_LISTED]
-    lines = [_fidelity_line(name, entries[name], inputs) for name in entries if name in farthest]
-    if len(entries) > len(farthest):
-        lines.append(Text(f"{len(entries) - len(farthest)} more outputs are nearer; --report lists them."))
-    if any(_is_poor(entry) for entry in entries.values()):
-        given = (facts.get("data") or {"origin": "synthetic"})["origin"] != "synthetic"
-        lines[-1].append(f" Recover it with {'more' if given else 'calibration'} data or fine-tuning.", style="yellow")
-    return lines
-
-
-def _far(entry: Facts) -> float:
-    return entry["relative_l2"] if math.isfinite(entry["relative_l2"]) else math.inf
-
-
-def _is_poor(entry: Facts) -> bool:
-    distance, share = entry["relative_l2"], entry["top1_agreement"]
-    # Beyond a distance of 100 % an output of zeros would be nearer.
-    far = not distance <= (_POOR_DISTANCE if share is None else 1.0)
-    return far or (share is not None and share < _POOR_AGREEMENT)
-
-
-def _fidelity_line(name: str, entry: Facts, inputs: str) -> Text:
-    distance, share = entry["relative_l2"], entry["top1_agreement"]
-    if math.isfinite(distance):
-        text = f"{name}: {distance:.1%} from the original (relative L2), cosine {entry['cosine']:.3f}"
-    else:
-        text = f"{name}: no distance from the original can be given (it is zero, infinite or not a number there)"
-    if share is not None:
-        text += f"; agrees with the original on {share:.0%} of {inputs}"
-    return Text(text + ".", style="yellow" if _is_poor(entry) else "")
+    left, said = fresh["stays"], ""
+    if left:
+        more = f" and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
+        said = f"; {', '.join(left[:_LISTED])}{more} {'stays as it is' if len(left) == 1 else 'stay as they are'}"
+    drawn = many(len(fresh["drawn"]), "weight was", "weights were")
+    return [Text(f"Then {drawn} drawn anew, with seed {fresh['seed']}, to be trained from scratch{said}.")]
 
 
 def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
@@ -338,12 +260,8 @@ def prune_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
     if verbose or facts.get("request", {}).get("certify"):
         parts += _certificates(facts)
     if verbose:
-        parts.append(_seconds(facts))
+        parts.append(seconds(facts))
     return [*parts, *_proof(facts), *_notes(facts)]
-
-
-def _seconds(facts: Facts) -> Text:
-    return Text("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in facts["time"].items()))
 
 
 def inspection_view(facts: Facts) -> list[RenderableType]:
@@ -354,39 +272,7 @@ def inspection_view(facts: Facts) -> list[RenderableType]:
     facts : dict
         From `facts.inspection`.
     """
-    reach = _table("", "in the file", "can be removed, at most")
+    reach = new_table("", "in the file", "can be removed, at most")
     for label, key in _MEASURES:
-        _row(reach, label, _number(facts["input"][key]), f"{facts['reachable'][key]:.1%}")
+        row(reach, label, number(facts["input"][key]), f"{facts['reachable'][key]:.1%}")
     return [_groups(facts), *_pinned(facts), reach, _kinds(facts), *_notes(facts)]
-
-
-def sparse_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]:
-    """Show where zeros were written.
-
-    Parameters
-    ----------
-    facts : dict
-        From `sparsify`.
-    verbose : bool
-        Every weight, and times too.
-    """
-    found = facts["sparse"]
-    kept, total = found["kept"], found["elements"]
-    said = f"Of {total:,} weights of {_many(len(found['layers']), 'layer', 'layers')} {kept:,} stay"
-    parts: list[RenderableType] = [Text(f"{said} ({kept / total:.4%}), by {found['method']}; the others are zero.")]
-    if verbose:
-        table = _table("weight", "node", "shape", "elements", "kept", "density", title="Weights")
-        for layer in found["layers"]:
-            size, left = layer["elements"], layer["kept"]
-            shape = "x".join(map(str, layer["shape"]))
-            _row(table, layer["weight"], layer["node"], shape, f"{size:,}", f"{left:,}", f"{left / size:.4%}")
-        parts += [table, _seconds(facts)]
-    if found["idle"]:
-        parts.append(Text(f"Nothing passes any more through {', '.join(found['idle'])}.", style="yellow"))
-    validation = facts["validation"]
-    if validation is None:
-        return [*parts, Text(_DRY)]
-    checked = f"All else is as it was, to the bit; run on {validation['provider']}."
-    if not validation["fidelity"]:
-        checked = "All else is as it was, to the bit; it could not be run on inputs that are made up."
-    return [*parts, Text(checked), *_fidelity(facts), *_accuracy(validation["accuracy"]), *_learnt(facts)]

@@ -3,7 +3,7 @@
 from onnxprune.validate.accuracy import Accuracy, Exam, Scores, find_scores, set_exam
 from onnxprune.validate.alike import compare_plain
 from onnxprune.validate.cut import foreign_nodes
-from onnxprune.validate.fidelity import Fidelity, fidelity_on
+from onnxprune.validate.fidelity import Fidelity, fidelity_on, outputs_of
 from onnxprune.validate.probe import Made, Measured, NewWeights, Probed, measure
 from onnxprune.validate.prove import TwinResult, Validation, validate
 
@@ -23,6 +23,7 @@ __all__ = [
     "find_scores",
     "foreign_nodes",
     "measure",
+    "outputs_of",
     "set_exam",
     "validate",
 ]
