@@ -1,7 +1,7 @@
 """How many and which channels of each group stay: methods rank them, the budget counts them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,7 @@ from onnxprune.rewrite import GroupPlan, Plan
 from onnxprune.score import Scorer, channel_reader
 from onnxprune.threads import blas_threads
 
-__all__ = ["Ranked", "check_replay", "choose", "floors", "rank", "require_groups"]
+__all__ = ["Ranked", "check_replay", "choose", "floors", "narrowed", "rank", "require_groups"]
 
 _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 # A sampled method keeps about as many channels as wanted; the wish is corrected so often, until the share fits.
@@ -49,10 +49,14 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A method's choices, one per group, and what keeping so many of each group loses, where that is known."""
+    """A method's choices, one per group, and what keeping so many of each group loses, where that is known.
+
+    `ceilings` are how many of each stay at most, where not all may.
+    """
 
     choices: list[Choice] = field(default_factory=list)
     losses: list[NDArray[np.float64] | None] = field(default_factory=list)
+    ceilings: tuple[int, ...] = ()
 
 
 def rank(analysis: Analysis, options: Options, progress: Progress, evidence: Gathered | None = None) -> Ranked:
@@ -177,12 +181,36 @@ def _items(analysis: Analysis, options: Options, ranked: Ranked) -> list[Item]:
         if analysis.removed(options.measure, floors(analysis, keep)) >= options.ratio
     )
     kept = floors(analysis, next(reaching, lowest))
-    return [
-        Item(group.size, group.step, choice.scores[choice.order], int(floor), lost, choice.comparable)
-        for group, choice, floor, lost in zip(
-            analysis.coupling.groups, ranked.choices, kept, ranked.losses, strict=True
-        )
-    ]
+    ceilings = ranked.ceilings or analysis.sizes.tolist()
+    items = []
+    for number, (group, choice) in enumerate(zip(analysis.coupling.groups, ranked.choices, strict=True)):
+        floor, ceiling = min(int(kept[number]), ceilings[number]), ceilings[number]
+        scores, lost = choice.scores[choice.order], ranked.losses[number]
+        items.append(Item(group.size, group.step, scores, floor, lost, choice.comparable, ceiling))
+    return items
+
+
+def narrowed(ranked: Ranked, plan: Plan) -> Ranked:
+    """Leave to choose from what a plan keeps, in the order that there was; it is not picked anew any more.
+
+    Parameters
+    ----------
+    ranked : Ranked
+        Of methods with an order.
+    plan : Plan
+
+    Returns
+    -------
+    Ranked
+    """
+    choices = []
+    for choice, group in zip(ranked.choices, plan.groups, strict=True):
+        stays = np.isin(choice.order, group.kept)
+        order = np.concatenate([choice.order[stays], choice.order[~stays]])
+        scores = np.empty_like(choice.scores)
+        scores[order] = choice.scores[choice.order]  # places are worth what they were, whoever takes them
+        choices.append(replace(choice, order=order, scores=scores, select=None))
+    return Ranked(choices, ranked.losses, tuple(len(group.kept) for group in plan.groups))
 
 
 def choose(analysis: Analysis, options: Options, ranked: Ranked, source: str) -> Plan:

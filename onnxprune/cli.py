@@ -21,12 +21,14 @@ from rich.text import Text
 from onnxprune.api import inspect
 from onnxprune.delivery import Writing
 from onnxprune.errors import OnnxPruneError, OutputError, RefusedError, UsageError
-from onnxprune.flags import input_shapes, inspect_parser, prune_options, prune_parser
+from onnxprune.family import check_ratios, make_family
+from onnxprune.flags import family_options, family_parser, input_shapes, inspect_parser, prune_options, prune_parser
 from onnxprune.graph.runtime import installation_warning
 from onnxprune.graph.save import check_target, stage_text
 from onnxprune.pipeline import prune_file
 from onnxprune.progress import Bar, Clock
 from onnxprune.report.data import to_json
+from onnxprune.report.family import family_view
 from onnxprune.report.sparse import sparse_view
 from onnxprune.report.text import inspection_view, prune_view
 from onnxprune.rewrite import Plan
@@ -76,6 +78,27 @@ def _prune(argv: Sequence[str]) -> None:
     if not arguments.quiet:
         view = sparse_view if options.sparse else prune_view
         _show(view(outcome.report, verbose=arguments.verbose))
+
+
+def _family(argv: Sequence[str]) -> None:
+    arguments = family_parser().parse_args(argv)
+    options, wanted = family_options(arguments)
+    ratios = check_ratios(wanted, options)
+    _require_json(arguments.report)
+    bar = Bar(Console(stderr=True), quiet=arguments.quiet)
+    external = True if arguments.save_as_external_data else None
+    with _logging(verbose=arguments.verbose), closing(bar):
+        facts = make_family(
+            arguments.input,
+            arguments.folder,
+            ratios,
+            options,
+            external=external,
+            report=arguments.report,
+            clock=Clock(bar),
+        )
+    if not arguments.quiet:
+        _show(family_view(facts, verbose=arguments.verbose))
 
 
 def _inspect(argv: Sequence[str]) -> None:
@@ -156,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["inspect"]:
             _inspect(arguments[1:])
+        elif arguments[:1] == ["family"]:
+            _family(arguments[1:])
         else:
             _prune(arguments)
     except OnnxPruneError as error:

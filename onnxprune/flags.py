@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,11 +14,13 @@ from onnxprune.methods import METHODS
 from onnxprune.methods.sparsity import SPARSIFIERS
 from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
 
-__all__ = ["input_shapes", "inspect_parser", "prune_options", "prune_parser"]
+__all__ = ["family_options", "family_parser", "input_shapes", "inspect_parser", "prune_options", "prune_parser"]
 
 _DESCRIPTION = """Make an ONNX network structurally smaller, and prove what was done.
 
 `onnxprune inspect IN` shows what can be removed from a network and what is pinned, with the reasons."""
+_FAMILY = """Prune a network by several ratios at once: it is looked at once, every member is a part of the one
+before, and one table says what each is worth."""
 _EPILOG = """--ratio is the share that is REMOVED: 0.6 leaves 40 % of the parameters. Half the channels of every layer
 is about three quarters of the parameters. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 validation
 failed (nothing written), 130 interrupted."""
@@ -115,29 +118,12 @@ def _add_data(parser: _Parser) -> None:
     )
 
 
-def prune_parser() -> argparse.ArgumentParser:
-    """Return the parser of `onnxprune IN OUT`."""
-    parser = _parser("onnxprune", _DESCRIPTION, _EPILOG)
+def _add_choice(parser: _Parser) -> None:
+    """Flags about what goes: those that a prune and a family have in common."""
     methods = "; ".join(f"{name}: {recipe.summary}" for name, recipe in METHODS.items()).replace("%", "%%")
     measures, allocations, refits, orders = map(", ".join, (MEASURES, ALLOCATIONS, REFITS, LAYER_ORDERS))
-    parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
-    parser.add_argument("output", metavar="OUT", type=Path, nargs="?", help="the file to write")
-    parser.value("--ratio", "R", "share to REMOVE, between 0 and 1; met within one percentage point", type=float)
-    parser.value(
-        "--max-drop",
-        "P",
-        "points of top-1 accuracy that may be lost, as in =1: finds the largest share that keeps to it, on samples of "
-        "--calib with classes that are held out; --ratio is then the largest tried",
-        type=float,
-    )
     parser.value("--measure", "M", f"share of what: {measures} (default: params)", default="params")
     parser.value("--method", "M", f"how channels are chosen (default: auto). {methods}", default="auto")
-    sparse = "; ".join(f"{name}: {method.summary}" for name, method in SPARSIFIERS.items())
-    parser.switch(
-        "--sparse",
-        text="write zeros in place of single weights: shapes stay, and --ratio is the share of zeros. --method is then "
-        f"synflow (by default) or another of these, by what goes first. {sparse}",
-    )
     parser.value(
         "--rank",
         "N",
@@ -208,17 +194,51 @@ def prune_parser() -> argparse.ArgumentParser:
         "costs (small networks: always)",
     )
     parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
+    parser.switch("--save-as-external-data", text="weights go to OUT.data")
+    parser.switch("-q", "--quiet", text="print nothing but errors")
+    parser.switch("-v", "--verbose", text="print groups, what is pinned and times too")
+    parser.add_argument("--version", action="version", version=f"onnxprune {metadata.version('onnxprune')}")
+
+
+def prune_parser() -> argparse.ArgumentParser:
+    """Return the parser of `onnxprune IN OUT`."""
+    parser = _parser("onnxprune", _DESCRIPTION, _EPILOG)
+    parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
+    parser.add_argument("output", metavar="OUT", type=Path, nargs="?", help="the file to write")
+    parser.value("--ratio", "R", "share to REMOVE, between 0 and 1; met within one percentage point", type=float)
+    parser.value(
+        "--max-drop",
+        "P",
+        "points of top-1 accuracy that may be lost, as in =1: finds the largest share that keeps to it, on samples of "
+        "--calib with classes that are held out; --ratio is then the largest tried",
+        type=float,
+    )
+    sparse = "; ".join(f"{name}: {method.summary}" for name, method in SPARSIFIERS.items())
+    parser.switch(
+        "--sparse",
+        text="write zeros in place of single weights: shapes stay, and --ratio is the share of zeros. --method is then "
+        f"synflow (by default) or another of these, by what goes first. {sparse}",
+    )
+    _add_choice(parser)
     parser.value("--plan", "FILE", "write what is kept of each group to FILE (JSON)", type=Path)
     parser.value("--profile", "FILE", "write the widths of all layers, before and after, to FILE (JSON)", type=Path)
     parser.value("--replay", "FILE", "carry out a plan in place of --ratio and --method", type=Path)
-    parser.switch("--save-as-external-data", text="weights go to OUT.data")
     parser.switch(
         "--dry-run",
         text="say what would be done, but write no network and run nothing (--plan and --report are written)",
     )
-    parser.switch("-q", "--quiet", text="print nothing but errors")
-    parser.switch("-v", "--verbose", text="print groups, what is pinned and times too")
-    parser.add_argument("--version", action="version", version=f"onnxprune {metadata.version('onnxprune')}")
+    return parser
+
+
+def family_parser() -> argparse.ArgumentParser:
+    """Return the parser of `onnxprune family IN OUTDIR`."""
+    parser = _parser("onnxprune family", _FAMILY)
+    parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
+    parser.add_argument("folder", metavar="OUTDIR", type=Path, help="where the members go, as IN-0.2.onnx")
+    parser.value(
+        "--ratios", "R,R", "shares to REMOVE, between 0 and 1 (default: 0.2,0.4,0.6,0.8)", default="0.2,0.4,0.6,0.8"
+    )
+    _add_choice(parser)
     return parser
 
 
@@ -260,12 +280,26 @@ def prune_options(arguments: argparse.Namespace) -> Options:
     for flag, value in (("--plan", arguments.plan), ("--profile", arguments.profile)):
         if arguments.sparse and value is not None:
             raise UsageError(f"{flag} is about channels, and --sparse zeroes single weights: leave one of them out")
+    asked = _options(arguments)
+    return replace(asked, ratio=arguments.ratio, max_drop=arguments.max_drop, sparse=arguments.sparse)
+
+
+def family_options(arguments: argparse.Namespace) -> tuple[Options, tuple[float, ...]]:
+    """Read the flags of `onnxprune family IN OUTDIR`, and the ratios.
+
+    Raises
+    ------
+    UsageError
+        If a flag is wrong by itself.
+    """
+    return _options(arguments), parse_numbers("--ratios", arguments.ratios)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """Flags that a prune and a family have in common."""
     return Options(
-        ratio=arguments.ratio,
-        max_drop=arguments.max_drop,
         measure=arguments.measure,
         method=arguments.method,
-        sparse=arguments.sparse,
         rank=arguments.rank,
         layer_order=arguments.layer_order,
         allocation=arguments.allocation,

@@ -34,7 +34,7 @@ from onnxprune.search import search
 from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import TwinResult, Validation, compare_plain, fidelity_on, validate
 
-__all__ = ["Decision", "plan_model", "prune_file", "prune_model"]
+__all__ = ["Decision", "finish_file", "plan_model", "prune_file", "prune_model", "survey"]
 
 
 def prune_file(
@@ -77,6 +77,42 @@ def prune_file(
         check_targets(target, writing, (source, *model.data_files))
         place = place_of(model)
     decision = plan_model(model, options, clock, replay, source=place.sha256)
+    return finish_file(model, decision, (source, target), options, place, writing=writing, clock=clock, replay=replay)
+
+
+def finish_file(
+    model: Model,
+    decision: Decision,
+    paths: tuple[Path, Path | None],
+    options: Options,
+    place: Place,
+    *,
+    writing: Writing,
+    clock: Clock,
+    replay: Plan | None = None,
+) -> Outcome:
+    """Carry a decision out and write the result.
+
+    Parameters
+    ----------
+    model : Model
+        As it was analysed; edited in place.
+    decision : Decision
+    paths : tuple of Path
+        The file that it is of, and the one to write; None writes no network.
+    options : Options
+    place : Place
+        Of the file.
+    writing : Writing
+    clock : Clock
+    replay : Plan, optional
+        The plan that was carried out.
+
+    Returns
+    -------
+    Outcome
+    """
+    source, target = paths
     certified: dict[str, dict[str, Any]] = {}
     if options.certify or writing.groups or writing.report is not None:
         with clock.stage("certify"):
@@ -171,25 +207,51 @@ def plan_model(
     -------
     Decision
     """
-    with clock.stage("analyse"):
-        io.check(model)
-        analysis = analyse(model, options)
-        require_groups(analysis)
-    learns = options.wants_data if replay is None else _replays_refit(replay, options)
-    refiner = None
+    if replay is None:
+        ground = survey(model, options, clock, source=source)
+        return decide(ground, options, clock) if options.max_drop is None else search(ground, options, clock)
+    analysis = _analysed(model, options, clock)
+    refiner, learns = None, _replays_refit(replay, options)
     if learns or options.examines:
         with clock.stage("calibrate"):
-            planned = options if replay is None else _as_planned(options, replay)
-            refiner = open_refiner(analysis, planned, learns=learns)
-    if replay is not None:
-        check_replay(analysis, replay)
-        return refitted(Decision(analysis, replay, refiner), {}, options, clock)
+            refiner = open_refiner(analysis, _as_planned(options, replay), learns=learns)
+    check_replay(analysis, replay)
+    return refitted(Decision(analysis, replay, refiner), {}, options, clock)
+
+
+def survey(model: Model, options: Options, clock: Clock, *, source: str = "") -> Ground:
+    """Find out what a decision rests on, whatever the ratio.
+
+    Parameters
+    ----------
+    model : Model
+        Made plain in place.
+    options : Options
+    clock : Clock
+    source : str
+        SHA-256 of the network's file.
+
+    Returns
+    -------
+    Ground
+    """
+    analysis, refiner = _analysed(model, options, clock), None
+    if options.wants_data or options.examines:
+        with clock.stage("calibrate"):
+            refiner = open_refiner(analysis, options, learns=options.wants_data)
     taught = refiner is not None and refiner.learns
     with clock.stage("score", len(analysis.coupling.groups)):
         evidence = refiner.evidence() if refiner is not None and taught else known_without_data(analysis, options)
         ranked = rank(analysis, options, clock.progress, evidence)
-    ground = Ground(analysis, ranked, refiner, source)
-    return decide(ground, options, clock) if options.max_drop is None else search(ground, options, clock)
+    return Ground(analysis, ranked, refiner, source)
+
+
+def _analysed(model: Model, options: Options, clock: Clock) -> Analysis:
+    with clock.stage("analyse"):
+        io.check(model)
+        analysis = analyse(model, options)
+        require_groups(analysis)
+    return analysis
 
 
 def _replays_refit(plan: Plan, options: Options) -> bool:

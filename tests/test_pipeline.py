@@ -25,7 +25,7 @@ from doors import (
 from onnx import ModelProto, TensorProto, helper
 
 import onnxprune
-from onnxprune import pipeline
+from onnxprune import delivery, pipeline
 from onnxprune.graph import runtime
 from onnxprune.options import Options, parse_input_shape, parse_round_to
 
@@ -224,7 +224,7 @@ def test_external_data_stays_where_it_is(command: Command) -> None:
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pipeline, "EMBEDDED_LIMIT", 1000)
+    monkeypatch.setattr(delivery, "EMBEDDED_LIMIT", 1000)
     with pytest.raises(onnxprune.RefusedError, match="from file to file"):
         prune_plain(LENET, ratio=0.5)
     outcome = pipeline.prune_file(LENET, tmp_path / "out.onnx", Options(ratio=0.5, **PLAIN))

@@ -51,6 +51,8 @@ class Item:
         How many have to stay at least.
     losses : ndarray (n + 1,) or None
         What is lost where the first j stay, as a share of what there is; None where nobody knows.
+    ceiling : int or None
+        How many stay at most; None is all. What exceeds it goes first.
     comparable : bool
         Whether scores mean the same in all groups, so that no mean has to be taken out.
     """
@@ -61,6 +63,12 @@ class Item:
     floor: int
     losses: NDArray[np.float64] | None = None
     comparable: bool = False
+    ceiling: int | None = None
+
+    @property
+    def forced(self) -> int:
+        """Steps that go in any case."""
+        return 0 if self.ceiling is None else (self.size - self.ceiling) // self.step
 
 
 @dataclass(frozen=True)
@@ -153,8 +161,9 @@ def allocate(
         order are passed over, or two groups depart from it by up to two; by more where it would be missed by a point.
     """
     search, low = _found(cost, items, ratio, allocation, multiple)
-    nearest = search.nearest((search.after(number) for number in (low - 1, low) if number >= 0), ratio)
-    if multiple == 1 and low > 0 and search.gap(nearest, ratio) > _NEAR:
+    start = int(search.least.sum())
+    nearest = search.nearest((search.after(number) for number in (low - 1, low) if number >= start), ratio)
+    if multiple == 1 and low > start and search.gap(nearest, ratio) > _NEAR:
         nearest = search.nearest((nearest, search.filled(low - 1, ratio)), ratio)
     for astray, far in ((_ASTRAY, _NEAR), *((astray, _POINT) for astray in _FARTHER)):
         if multiple == 1 and low < len(search.groups) and search.gap(nearest, ratio) > far:
@@ -188,12 +197,15 @@ class _Search:
         self.total = cost.value(self.sizes)
         saved = cost.marginal(by[1])
         keys = [_keys(item, by[0], float(price)) for item, price in zip(items, saved, strict=True)]
+        self.least = np.array([item.forced for item in items], dtype=np.int64)
+        for item, own in zip(items, keys, strict=True):
+            own[: item.forced] = -np.inf
         order = np.argsort(np.concatenate(keys) if keys else np.empty(0), kind="stable")
         self.groups = np.repeat(np.arange(len(items)), [len(key) for key in keys])[order]
 
     def enough(self, ratio: float) -> int:
         """How many steps have to go for a share, or all."""
-        low, high = 0, len(self.groups)
+        low, high = int(self.least.sum()), len(self.groups)
         while low < high:
             middle = (low + high) // 2
             if self.share(self.after(middle)) < ratio:
@@ -235,7 +247,7 @@ class _Search:
                 moved = gone.copy()
                 moved[first] += near
                 moved[second] += far
-                if (moved >= 0).all() and (moved <= most).all():
+                if (moved >= self.least).all() and (moved <= most).all():
                     yield moved
 
     def filled(self, number: int, ratio: float) -> NDArray[np.int64]:
