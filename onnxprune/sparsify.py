@@ -26,13 +26,13 @@ from onnxprune.methods.sparsity import Masks, masks
 from onnxprune.options import Options
 from onnxprune.prepare.branches import take_branches
 from onnxprune.prepare.inline import inline_functions
+from onnxprune.prepare.precision import widened
 from onnxprune.progress import Clock
 from onnxprune.refine import Refiner, open_refiner
 from onnxprune.rewrite import Plan
 from onnxprune.salience import FlowSlopes, loss_slopes
 from onnxprune.shapes.infer import infer_shapes
 from onnxprune.validate import fidelity_on
-from onnxprune.workpiece import plain
 
 __all__ = ["sparsify_file", "sparsify_model"]
 
@@ -208,7 +208,7 @@ def _slopes(
     work = model.copy()
     inline_functions(work)
     take_branches(work, options.input_shapes)
-    proto, providers = plain(work), choose_providers(options.providers)
+    proto, providers = widened(work), choose_providers(options.providers)
     if method.derivative == "flow":
         flow = FlowSlopes(proto, names, providers, options.input_shapes, options.seed)
         wide = {name: weight.astype(np.float32) for name, weight in weights.items()}

@@ -1,20 +1,17 @@
 """Knows how a network is made ready to be looked into: all floats of 32 bits, biases given, integers laid open."""
 
-import numpy as np
-from onnx import ModelProto, numpy_helper
-
 from onnxprune.analysis import Analysis, analyse
 from onnxprune.errors import ModelError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.options import Options
-from onnxprune.prepare.precision import has_other_floats, widen
+from onnxprune.prepare.precision import widened
 from onnxprune.reconstruct.grids import lay_open
 from onnxprune.reconstruct.readers import find_readers, give_biases
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.shapes.infer import forget_claims, infer_shapes
 
-__all__ = ["plain", "require_alike", "workpiece"]
+__all__ = ["require_alike", "workpiece"]
 
 
 def workpiece(model: Model, options: Options) -> Workpiece:
@@ -33,7 +30,7 @@ def workpiece(model: Model, options: Options) -> Workpiece:
     model = model.copy()
     index = Index(model.proto)
     give_biases(model.proto, index, infer_shapes(index, model.skeleton(), options.input_shapes))
-    proto = plain(model)
+    proto = widened(model)
     grids = lay_open(proto)
     own = analyse(Model(proto), options)
     readers = find_readers(own.index, own.shapes, own.coupling, grids)
@@ -53,23 +50,3 @@ def require_alike(analysis: Analysis, work: Workpiece) -> None:
     if own != made:
         different = next(iter(dict.fromkeys([*own, *made]).keys() - (set(own) & set(made))), ("their order", 0))
         raise ModelError(f"in float32 the network has other groups of channels, as {different[0]!r} shows")
-
-
-def plain(model: Model) -> ModelProto:
-    """Make all floats float32, and put all weights into the protobuf.
-
-    Parameters
-    ----------
-    model : Model
-        Widened in place.
-
-    Returns
-    -------
-    ModelProto
-    """
-    if has_other_floats(model.proto):
-        weights = widen(model)
-        for tensor in model.proto.graph.initializer:
-            if tensor.name in weights:
-                tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
-    return model.materialise()

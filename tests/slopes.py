@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CASES", "Case"]
+__all__ = ["CASES", "MICROSOFT", "Case"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Case:
         return f"{self.operator}-{self.opset}-{shapes}-{more}".replace(" ", "")
 
 
+MICROSOFT = "com.microsoft"
 _DRAWN = np.random.default_rng(11)
 
 
@@ -67,6 +68,10 @@ def _pointwise() -> list[Case]:
     found += [Case("Gelu", [real(3, 4)], opset=20), Case("Gelu", [real(9)], {"approximate": "tanh"}, opset=20)]
     found += [Case("Swish", [real(9)], opset=24), Case("Swish", [real(9)], {"alpha": 1.4}, opset=24)]
     found += [Case("Cast", [real(3, 4)], {"to": 1})]
+    found += [Case(name, [real(3, 4)], domain=MICROSOFT) for name in ("Gelu", "FastGelu")]
+    found += [Case("FastGelu", [real(3, 4), real(4)], domain=MICROSOFT)]
+    found += [Case("BiasGelu", [real(2, 3, 4), real(4)], domain=MICROSOFT)]
+    found += [Case("QuickGelu", [real(3, 4)], more, domain=MICROSOFT) for more in ({}, {"alpha": 1.3})]
     low, high = np.float64(-0.7), np.float64(0.8)
     found += [Case("Clip", [real(3, 4), low, high], stored=(1, 2)), Case("Clip", [real(9), "", high], stored=(2,))]
     found += [Case("Clip", [real(9)])]
@@ -83,7 +88,7 @@ def _several() -> list[Case]:
         found += [Case("Mean", [real(*first), real(*second)]), Case("PRelu", [real(2, *first), real(*first)])]
     found += [Case("Max", [real(3), real(2, 1), real(3)]), Case("Sum", [real(3), real(2, 1), real(1)])]
     found += [Case("Pow", [real(3, 4), np.float64(3.0)], stored=(1,)), Case("Pow", [real(3, 4), whole([2])])]
-    found += [Case("Mod", [real(3, 4), real(4, low=0.7, high=1.9)], {"fmod": 0}, stored=(1,))][:0]
+    found += [Case("Mod", [np.array([[0.4, 2.9, -1.7], [5.3, -0.2, 1.9]]), np.array([1.1, -0.8, 2.3])], {"fmod": 1})]
     condition = np.array([[True, False, True], [False, False, True]])
     found += [Case("Where", [condition, real(2, 3), real(3)]), Case("Where", [condition, real(1), real(2, 1)])]
     found += [Case("PRelu", [real(2, 3, 4), real(3, 1)])]
@@ -192,6 +197,8 @@ def _normalization() -> list[Case]:
     found += [Case("InstanceNormalization", [real(2, 3, 4, 2), real(3), real(3)])]
     found += [Case("GroupNormalization", [real(2, 4, 3), real(4), real(4)], {"num_groups": 2}, opset=21)]
     found += [Case("RMSNormalization", [real(2, 3, 4), real(4)], {"axis": -1}, opset=23)]
+    simplified = [real(2, 3, 4), real(4)]
+    found += [Case("SimplifiedLayerNormalization", simplified, more) for more in ({"epsilon": 1e-3}, {"axis": 2})]
     found += [
         Case("LpNormalization", [real(3, 4)], {"axis": 1}),
         Case("LpNormalization", [real(3, 4)], {"axis": 0, "p": 2}),

@@ -14,6 +14,7 @@ from onnxprune.gradient.losses import Loss, with_loss
 from onnxprune.gradient.rule import FLOATS, Gradients, Op, Rule
 from onnxprune.graph.index import Index, node_site, outer_reads
 from onnxprune.graph.model import Model
+from onnxprune.prepare.precision import widened
 from onnxprune.shapes.infer import Shapes, forget_claims, infer_shapes
 
 __all__ = ["OPSET", "RULES", "Gradient", "differentiate", "raised"]
@@ -104,7 +105,8 @@ def differentiate(
     Parameters
     ----------
     proto : ModelProto
-        Without functions, all weights in it; not modified. Floats of 16 bits have been made float32.
+        Without functions, all weights in it; not modified. Where it has floats of 16 bits, all floats are made float32:
+        inputs and outputs, too.
     by : sequence of str
         Activations, inputs and initializers to differentiate by.
     loss : Loss, optional
@@ -130,7 +132,8 @@ def differentiate(
     A. Griewank, A. Walther, "Evaluating Derivatives", 2nd edition, SIAM 2008, chapter 3.
     """
     made = ModelProto()
-    made.CopyFrom(raised(proto))
+    made.CopyFrom(proto)
+    made = raised(widened(Model(made)) if _has_narrow_floats(made) else made)
     if made.ir_version < 8:
         made.ir_version = 8
     sweep = _Sweep(made, input_shapes)
@@ -162,6 +165,14 @@ def differentiate(
     kept = [value.name for value in made.graph.output] if outputs is None else list(outputs)
     sweep.finish([*kept, *([name] if name else []), *found.values()])
     return Gradient(made, found, name, targets, seeds if loss is None else None)
+
+
+def _has_narrow_floats(proto: ModelProto) -> bool:
+    """Tell whether a network computes with floats of 16 bits."""
+    kinds = {tensor.data_type for tensor in proto.graph.initializer}
+    kinds |= {value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)}
+    kinds |= {item.i for node in proto.graph.node for item in node.attribute if item.name == "to"}
+    return bool(kinds & {TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 class _Sweep:

@@ -160,7 +160,6 @@ RULES: dict[tuple[str, str], Rule] = {
     ("", "LayerNormalization"): _over_last(centred=True),
     ("", "RMSNormalization"): _over_last(centred=False),
     ("", "SimplifiedLayerNormalization"): _over_last(centred=False),
-    ("com.microsoft", "SimplifiedLayerNormalization"): _over_last(centred=False),
     ("", "InstanceNormalization"): _instance,
     ("", "GroupNormalization"): _group,
     ("", "LpNormalization"): _norm,

@@ -224,7 +224,10 @@ def _mean(op: Op, gradient: str, _: int) -> str:
 
 
 def _modulo(op: Op, gradient: str, place: int) -> str:
-    return gradient if not place else op.b.op("Neg", op.b.mul(gradient, op.b.op("Floor", op.b.div(op.x, op.reads(1)))))
+    if not place:
+        return gradient
+    times = op.b.div(op.b.sub(op.x, op.y), op.reads(1))  # a whole number, however it was rounded
+    return op.b.op("Neg", op.b.mul(gradient, times))
 
 
 def _where(op: Op, made: Gradients) -> Gradients:

@@ -18,7 +18,7 @@ from onnxprune.graph.model import SMALL, Model
 from onnxprune.graph.tensors import count, holders, is_external
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["OTHER_FLOATS", "flush", "has_other_floats", "rounded", "widen", "widened_shapes"]
+__all__ = ["OTHER_FLOATS", "flush", "has_other_floats", "rounded", "widen", "widened", "widened_shapes"]
 
 OTHER_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 """Element types, other than float32, that networks compute in."""
@@ -116,6 +116,26 @@ def widen(
         _declare(body.value_info)
     _declare((*proto.graph.input, *proto.graph.output))
     return _WideWeights(taken, model.detach())
+
+
+def widened(model: Model) -> ModelProto:
+    """Make all floats float32, and put all weights into the protobuf.
+
+    Parameters
+    ----------
+    model : Model
+        Widened in place.
+
+    Returns
+    -------
+    ModelProto
+    """
+    if has_other_floats(model.proto):
+        weights = widen(model)
+        for tensor in model.proto.graph.initializer:
+            if tensor.name in weights:
+                tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
+    return model.materialise()
 
 
 def _hold(proto: ModelProto, held: Mapping[str, NDArray[Any]]) -> None:
