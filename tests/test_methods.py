@@ -485,6 +485,7 @@ def test_the_table() -> None:
         "lowner-sampled",
         "fisher",
         "taylor",
+        "taylor-weights",
         "synflow",
         "thinner",
         "random",

@@ -12,10 +12,11 @@ from repairable import NETWORKS
 
 from onnxprune import ModelError, prune
 from onnxprune.analysis import Analysis, analyse
+from onnxprune.gradient import differentiate
 from onnxprune.graph import io
 from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import CPU, Session
-from onnxprune.ops.trace import Kept
+from onnxprune.ops.trace import Kept, Role
 from onnxprune.reconstruct.views import Workpiece
 from onnxprune.salience import Edges, last_to_go, seeds_of
 from onnxprune.validate.twin import build_twin
@@ -72,6 +73,39 @@ def test_changes_are_those_of_the_twin(name: str, gone: bool) -> None:
         assert not removed[unit] or not found[:, unit].any()
 
 
+@pytest.mark.parametrize("name", ["gemm", "matmul", "conv", "grouped", "flattened", "joined", "residual", "branches"])
+def test_the_mean_over_samples_is_told_by_weights_and_their_gradients(name: str) -> None:
+    """Σ w · ∂L/∂w over the weights that read a unit."""
+    proto = NETWORKS[name]()
+    analysis, work = opened(proto)
+    edges, batch, count = Edges(work, (CPU,)), inputs(proto, 3), 3
+    rng = np.random.default_rng(5)
+    drawn: dict[str, NDArray[np.float32]] = {}
+
+    def seeds(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        drawn.update({key: rng.standard_normal(value.shape).astype(np.float32) for key, value in outputs.items()})
+        return drawn
+
+    found = edges.changes(batch, count, np.zeros(edges.units, dtype=bool), seeds).sum(axis=0)
+    uses = {
+        block.use.tensor: block for block in analysis.coupling.trace.blocks if block.use and block.role is Role.READS
+    }
+    gradient = differentiate(work.proto, list(uses))
+    assert gradient.seeds is not None
+    feeds = {**batch, **{seed: drawn[output] for output, seed in gradient.seeds.items()}}
+    slopes = Session(gradient.proto.SerializeToString(), (CPU,)).run(feeds)
+    wanted = np.zeros(edges.units)
+    for block in analysis.coupling.trace.blocks:
+        if block.use is None or block.role is not Role.READS:
+            continue
+        product = work.stored(block.use.tensor).astype(float) * slopes[gradient.of[block.use.tensor]]
+        own = np.moveaxis(product.reshape(block.use.view), block.axes, range(len(block.axes)))
+        told = own.reshape(block.size, -1).sum(axis=1)
+        np.add.at(wanted, analysis.coupling.unit_of[block.start : block.start + block.size], told)
+    units = np.concatenate([group.units for group in analysis.coupling.groups])
+    assert found[units] == pytest.approx(wanted[units], rel=1e-3, abs=1e-3 * np.abs(wanted[units]).max())
+
+
 def test_seeds_are_derivatives_of_the_entropy() -> None:
     rng, scores = np.random.default_rng(0), np.random.default_rng(1).standard_normal((4, 5)).astype(np.float32)
     classes = np.array([0, 2, 4, 1])
@@ -116,7 +150,7 @@ def test_the_cheapest_go_first_and_one_of_every_group_stays() -> None:
     assert dear[groups[-1].name].mean() < dear[groups[0].name].mean()
 
 
-@pytest.mark.parametrize("method", ["fisher", "taylor"])
+@pytest.mark.parametrize("method", ["fisher", "taylor", "taylor-weights"])
 def test_a_channel_that_nothing_depends_on_goes_first(method: str) -> None:
     net = Net(seed=3)
     x = net.add("Relu", net.gemm(net.input("n", 6), 8, 6))

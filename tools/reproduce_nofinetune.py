@@ -30,7 +30,7 @@ import onnxprune
 Array = NDArray[Any]
 SAMPLES = 1024
 METHODS = ("auto", "l1", "l1+refit", "submodular-layer", "submodular-seq", "submodular", "coreset+refit")
-METHODS += ("lowner+refit", "fisher+refit", "taylor+refit", "synflow+refit", "random+refit")
+METHODS += ("lowner+refit", "fisher+refit", "taylor+refit", "taylor-weights+refit", "synflow+refit", "random+refit")
 
 
 @dataclass(frozen=True)

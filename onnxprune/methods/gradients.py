@@ -49,6 +49,13 @@ RECIPES: tuple[Recipe, ...] = (
         salience="taylor",
     ),
     Recipe(
+        "taylor-weights",
+        "what readers' weights and their gradients say of the loss, squared, by batches (Molchanov et al. 2019)",
+        by_salience,
+        needs_data=True,
+        salience="taylor-weights",
+    ),
+    Recipe(
         "synflow",
         "what least of ones flows through, weights being their magnitudes, goes first; no data (Tanaka et al. 2020)",
         by_salience,

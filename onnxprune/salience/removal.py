@@ -1,12 +1,16 @@
 """The order in which channels go: each time those that cost least for what they save; then all is looked at anew.
 
     Fisher's     Δ_u = ½ · mean over n of z_u(n)²        Taylor's     Θ_u = mean over n of |z_u(n)|
+    of weights   I_u = mean over batches of (mean over n of z_u(n))²
+
+The mean of z_u over samples is Σ w · ∂L/∂w over the weights w that read unit u, since what they make is linear in them.
 
 References
 ----------
 L. Theis, I. Korshunova, A. Tejani, F. Huszár, "Faster gaze prediction with dense networks and Fisher pruning", 2018,
 arXiv 1801.05787; E. Crowley et al., arXiv 1810.04622 (Δ); P. Molchanov et al., "Pruning Convolutional Neural Networks
-for Resource Efficient Inference", ICLR 2017, arXiv 1611.06440 (Θ).
+for Resource Efficient Inference", ICLR 2017, arXiv 1611.06440 (Θ); P. Molchanov, A. Mallya, S. Tyree, I. Frosio,
+J. Kautz, "Importance estimation for neural network pruning", CVPR 2019, arXiv 1906.10771, equation 8 (I).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +28,20 @@ ROUNDS = 8
 """Times that derivatives are taken."""
 _LEFT = 0.1
 
+_BATCH = 32
+"""Samples whose gradients are summed before they are squared."""
+
+
+def _of_weights(z: Floats) -> Floats:
+    starts = np.arange(0, len(z), _BATCH)
+    counts = np.diff([*starts, len(z)])
+    return np.asarray(np.square(np.add.reduceat(z, starts, axis=0) / counts[:, None]).mean(axis=0))
+
+
 STATISTICS: dict[str, Callable[[Floats], Floats]] = {
     "fisher": lambda z: np.asarray(np.square(z).mean(axis=0) / 2),
     "taylor": lambda z: np.asarray(np.abs(z).mean(axis=0)),
+    "taylor-weights": _of_weights,
 }
 """What units are worth, (units,), by changes of the loss (n, units)."""
 
