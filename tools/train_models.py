@@ -108,7 +108,7 @@ def load_split(path: Path, split: str) -> tuple[Tensor, Tensor]:
     return (images / 255 - MEAN) / STD, labels
 
 
-def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: float) -> None:
+def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: float, *, verbose: bool = True) -> None:
     """Fit the model with AdamW on randomly shifted batches, one rate cycle in all."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     steps = epochs * -(-len(images) // BATCH)
@@ -126,8 +126,8 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: f
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
-        mean_loss = total / len(images)
-        print(f"  epoch {epoch + 1}/{epochs}: loss {mean_loss:.4f}", flush=True)
+        if verbose:
+            print(f"  epoch {epoch + 1}/{epochs}: loss {total / len(images):.4f}", flush=True)
 
 
 @torch.inference_mode()
