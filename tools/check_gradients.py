@@ -7,7 +7,9 @@ Weights are drawn; the loss is a fixed random weighing of the outputs. Printed i
 derivative, against PyTorch in float64; that of PyTorch in float32 beside it, since a rectifier or a largest one that is
 decided otherwise by rounding is no small change; the times of a forward pass and of one with all derivatives, in
 onnxruntime and in PyTorch, and the memory at its peak. --shared DIR holds `torchvision_cpu.py`, for where
-torchvision finds no CUDA. Exits with 1 where an error is above 1e-4, and above twice that of PyTorch in float32.
+torchvision finds no CUDA. --activations prints the time of derivatives by all activations alone, where onnxruntime
+works best (CUDA, if it is there), beside PyTorch's on the same device. Exits with 1 where an error is above 1e-4, and
+above twice that of PyTorch in float32.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx import helper
 
 from onnxprune.gradient import differentiate
-from onnxprune.graph.runtime import CPU, Effort, Session
+from onnxprune.graph.runtime import CPU, Effort, Session, choose_providers
 
 LIMIT = 1e-4
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "vit_tiny", "gpt2_block")
@@ -148,16 +151,62 @@ def compared(name: str, batch: int) -> bool:
     return errors[worst] <= max(LIMIT, 2 * own)
 
 
+def activations(name: str, batch: int) -> None:
+    """Print the time of a forward pass and of one with derivatives by what all rectifiers make."""
+    model, shape = network(name)
+    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1))
+    proto, providers = exported(model, x), choose_providers()
+    by = [node.output[0] for node in proto.graph.node if node.op_type in ("Relu", "Clip", "Gelu", "Softmax")]
+    gradient = differentiate(proto, by, outputs=["y"])
+    total = [helper.make_node("ReduceL2", [gradient.of[name]], [f"length_of_{name}"], keepdims=0) for name in by]
+    gradient.proto.graph.node.extend(total)  # so that what is copied from the device is a number each
+    del gradient.proto.graph.output[1:]
+    gradient.proto.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in total)
+    forward, backward = (
+        Session(each.SerializeToString(), providers, effort=Effort(fast=True)) for each in (proto, gradient.proto)
+    )
+    forward.run({"x": x.numpy()})
+    plain, outputs = timed(lambda: forward.run({"x": x.numpy()}), 5)
+    assert gradient.seeds is not None
+    feeds = {"x": x.numpy(), gradient.seeds["y"]: np.ones_like(outputs["y"])}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    backward.run(feeds)
+    whole, _ = timed(lambda: backward.run(feeds), 5)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    device = torch.device("cuda" if forward.provider.startswith("CUDA") and torch.cuda.is_available() else "cpu")
+    model, leaf = model.to(device).requires_grad_(False), x.to(device).requires_grad_()
+
+    def own(*, backward: bool) -> None:
+        found = model(leaf)
+        if backward:
+            torch.autograd.grad(found.sum(), leaf)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    own(backward=True)
+    times = [timed(lambda which=which: own(backward=which), 5)[0] for which in (False, True)]
+    ours = f"{forward.provider} {plain:.3f} / {whole:.3f} s, {whole / plain:.1f} times"
+    theirs = f"PyTorch on {device.type} {times[0]:.3f} / {times[1]:.3f} s"
+    print(f"| {name}, batch {batch} | {len(by)} | {ours} | {theirs} | {before:.1f} / {peak:.1f} GB |", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK", help="(default: all)")
     parser.add_argument("--batch", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--shared", type=Path, metavar="DIR", help="holds torchvision_cpu.py")
+    parser.add_argument("--activations", action="store_true", help="time derivatives by activations alone")
     args = parser.parse_args(argv)
     if args.shared is not None:
         sys.path.insert(0, str(args.shared))
         importlib.import_module("torchvision_cpu")
+    if args.activations:
+        print("| network | activations | forward / with derivatives | PyTorch | memory before / peak |")
+        print("|---|---|---|---|---|")
+        for name in args.networks:
+            activations(name, args.batch)
+        return 0
     print("| network | derivatives | error | PyTorch's | onnxruntime: forward / with derivatives | PyTorch | peak |")
     print("|---|---|---|---|---|---|---|")
     rows = [compared(name, args.batch) for name in args.networks]
