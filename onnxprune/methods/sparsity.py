@@ -109,25 +109,29 @@ def masks(
     H. Tanaka, D. Kunin, D. Yamins, S. Ganguli, NeurIPS 2020, arXiv 2006.05467, algorithm 1; N. Lee, T. Ajanthan,
     P. Torr, "SNIP: single-shot network pruning based on connection sensitivity", ICLR 2019, arXiv 1810.02340.
     """
-    kept: Masks = {name: np.ones(weight.shape, dtype=bool) for name, weight in weights.items()}
     starts = np.cumsum([0, *(weight.size for weight in weights.values())])
     total = int(starts[-1])
+    stays = np.arange(total)
+
+    def named() -> Masks:
+        flat = np.zeros(total, dtype=bool)
+        flat[stays] = True
+        shaped = zip(weights.items(), pairwise(starts), strict=True)
+        return {name: flat[start:end].reshape(weight.shape) for (name, weight), (start, end) in shaped}
+
     for turn in range(1, method.rounds + 1):
-        slope = slopes(kept)
-        scores = np.concatenate(
-            [method.score(weight, slope.get(name, weight), rng).ravel() for name, weight in weights.items()]
-        )
-        scores[~np.concatenate([mask.ravel() for mask in kept.values()])] = -np.inf
-        if method.spares:
-            best = [start + scores[start:end].argmax() for start, end in pairwise(starts)]
-            scores[best] = np.inf
-        stays = _best(scores, max(round(total * (count / total) ** (turn / method.rounds)), count))
-        kept = {
-            name: stays[start:end].reshape(weights[name].shape)
-            for name, (start, end) in zip(weights, pairwise(starts), strict=True)
-        }
+        slope, parts = slopes(named()), []
+        cuts = np.searchsorted(stays, starts)
+        for (name, weight), start, (low, high) in zip(weights.items(), starts, pairwise(cuts), strict=False):
+            places = stays[low:high] - start
+            own, other = weight.reshape(-1)[places], slope.get(name, weight).reshape(-1)[places]
+            parts.append(method.score(own, other, rng))
+            if method.spares:
+                parts[-1][parts[-1].argmax()] = np.inf
+        wanted = max(round(total * (count / total) ** (turn / method.rounds)), count)
+        stays = stays[_best(np.concatenate(parts), wanted)]
         advance()
-    return kept
+    return named()
 
 
 def _best(scores: NDArray[np.float64], count: int) -> NDArray[np.bool_]:

@@ -54,7 +54,9 @@ def saliences(work: Workpiece, data: Data, kind: str, cost: Cost, scores: str = 
         return [None] * len(groups)
     edges = Edges(work, data.providers, flowing=kind == FLOW)
     if kind == FLOW:
-        worth, rounds = partial(_passing, edges, ones_for(work.index, work.shapes, data.seed)), FLOW_ROUNDS
+        none = np.zeros(edges.units, dtype=bool)
+        ones = ones_for(work.index, work.shapes, data.seed, lambda ones: _passing(edges, ones, none))
+        worth, rounds = partial(_passing, edges, ones), FLOW_ROUNDS
     else:
         worth, rounds = partial(_changing, edges, data, STATISTICS[kind], scores), ROUNDS
     found = last_to_go(groups, worth, cost.marginal, edges.units, rounds=rounds)

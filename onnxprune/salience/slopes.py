@@ -1,12 +1,13 @@
 """Derivatives by weights: of a network's flow, where some of them are gone, and of its loss on data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from onnxprune.calibrate.feeds import Feeds, random_feeds
+from onnxprune.calibrate.feeds import Feeds, random_feeds, shape_attempts
+from onnxprune.errors import ModelError
 from onnxprune.gradient import differentiate
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
@@ -22,21 +23,38 @@ __all__ = ["FlowSlopes", "loss_slopes", "ones_for"]
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
-def ones_for(index: Index, shapes: Shapes, seed: int) -> Feeds:
-    """Ones wherever a network takes numbers; what it looks up is any.
+def ones_for(index: Index, shapes: Shapes, seed: int, run: Callable[[Feeds], object]) -> Feeds:
+    """Ones wherever a network takes numbers, of sizes that it runs at; what it looks up is any.
 
     Parameters
     ----------
     index, shapes
         The network.
     seed : int
+    run : callable
+        Runs it.
 
     Returns
     -------
     dict of str to ndarray
+
+    Raises
+    ------
+    ModelError
+        If it runs at no sizes that are tried.
     """
-    drawn = random_feeds(index, shapes, np.random.default_rng([seed, 11]))
-    return {name: np.ones_like(value) if shapes.types[name] in FLOWS_IN else value for name, value in drawn.items()}
+    failed: ModelError | None = None
+    for sizes in shape_attempts(index, shapes):
+        drawn = random_feeds(index, shapes, np.random.default_rng([seed, 11]), sizes)
+        ones = {n: np.ones_like(value) if shapes.types[n] in FLOWS_IN else value for n, value in drawn.items()}
+        try:
+            run(ones)
+        except ModelError as error:
+            failed = failed or error
+        else:
+            return ones
+    assert failed is not None
+    raise failed
 
 
 class FlowSlopes:
@@ -75,7 +93,7 @@ class FlowSlopes:
         self._of = gradient.of
         self._session = Session(gradient.proto.SerializeToString(), providers, effort=Effort(fast=True))
         forward = Session(flow.SerializeToString(), providers, effort=Effort(fast=True))
-        self._ones = ones_for(index, shapes, seed)
+        self._ones = ones_for(index, shapes, seed, lambda ones: forward.run({**ones, **given}))
         seeds = gradient.seeds or {}
         outputs = forward.run({**self._ones, **given}, list(seeds))
         self._seeds = {seed_: np.ones_like(outputs[output]) for output, seed_ in seeds.items()}
