@@ -19,14 +19,25 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from onnxprune.api import inspect
+from onnxprune.comparing import compare_files
 from onnxprune.delivery import Writing
-from onnxprune.errors import OnnxPruneError, OutputError, RefusedError, UsageError
+from onnxprune.errors import ConditionError, OnnxPruneError, OutputError, RefusedError, UsageError
 from onnxprune.family import check_ratios, make_family
-from onnxprune.flags import family_options, family_parser, input_shapes, inspect_parser, prune_options, prune_parser
+from onnxprune.flags import (
+    compare_parser,
+    comparison,
+    family_options,
+    family_parser,
+    input_shapes,
+    inspect_parser,
+    prune_options,
+    prune_parser,
+)
 from onnxprune.graph.runtime import installation_warning
 from onnxprune.graph.save import check_target, stage_text
 from onnxprune.pipeline import prune_file
 from onnxprune.progress import Bar, Clock
+from onnxprune.report.compare import compare_view
 from onnxprune.report.data import to_json
 from onnxprune.report.family import family_view
 from onnxprune.report.sparse import sparse_view
@@ -99,6 +110,25 @@ def _family(argv: Sequence[str]) -> None:
         )
     if not arguments.quiet:
         _show(family_view(facts, verbose=arguments.verbose))
+
+
+def _compare(argv: Sequence[str]) -> None:
+    arguments = compare_parser().parse_args(argv)
+    asked = comparison(arguments)
+    _require_json(arguments.report)
+    if arguments.report is not None:
+        check_target(arguments.report, (arguments.original, *arguments.others), companions=())
+    bar = Bar(Console(stderr=True), quiet=arguments.quiet)
+    with _logging(verbose=arguments.verbose), closing(bar):
+        facts = compare_files(arguments.original, arguments.others, asked, clock=Clock(bar))
+    broken = [said for condition in asked.fail_if for said in condition.broken(facts)]
+    if arguments.report is not None:
+        with stage_text(arguments.report, to_json(facts)) as staged:
+            staged.commit()
+    if not arguments.quiet:
+        _show(compare_view(facts, verbose=arguments.verbose))
+    if broken:
+        raise ConditionError("; ".join(broken))
 
 
 def _inspect(argv: Sequence[str]) -> None:
@@ -181,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _inspect(arguments[1:])
         elif arguments[:1] == ["family"]:
             _family(arguments[1:])
+        elif arguments[:1] == ["compare"]:
+            _compare(arguments[1:])
         else:
             _prune(arguments)
     except OnnxPruneError as error:

@@ -8,12 +8,22 @@
     ├── DataError                      1  calibration data cannot be read, or do not fit the network
     ├── OutputError                    1  the output cannot be written
     ├── RefusedError                   1  the input is sound, what was asked of it cannot be done
-    └── ValidationError                3  the pruned network is not the network that was planned; nothing was written
+    ├── ValidationError                3  the pruned network is not the network that was planned; nothing was written
+    └── ConditionError                 3  a comparison came to what it was to fail by
 """
 
 from typing import ClassVar
 
-__all__ = ["DataError", "ModelError", "OnnxPruneError", "OutputError", "RefusedError", "UsageError", "ValidationError"]
+__all__ = [
+    "ConditionError",
+    "DataError",
+    "ModelError",
+    "OnnxPruneError",
+    "OutputError",
+    "RefusedError",
+    "UsageError",
+    "ValidationError",
+]
 
 
 class OnnxPruneError(Exception):
@@ -46,5 +56,11 @@ class RefusedError(OnnxPruneError):
 
 class ValidationError(OnnxPruneError):
     """The pruned network differs from the original with the same channels masked."""
+
+    exit_code = 3
+
+
+class ConditionError(OnnxPruneError):
+    """A comparison came to what `--fail-if` says that it is to fail by."""
 
     exit_code = 3

@@ -18,7 +18,7 @@ from onnxprune.choose import floors, narrowed
 from onnxprune.decide import Ground, decide
 from onnxprune.delivery import Outcome, Writing
 from onnxprune.errors import OutputError, RefusedError, UsageError
-from onnxprune.evaluate.runner import latencies, runner_of
+from onnxprune.evaluate import latencies, runner_of
 from onnxprune.facts import place_of, placed, versions
 from onnxprune.graph import io
 from onnxprune.graph.index import Index

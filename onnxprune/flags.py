@@ -8,22 +8,36 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from onnxprune.budget import ALLOCATIONS
+from onnxprune.comparison import Comparison
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
+from onnxprune.evaluate import MEASURABLE, parse_condition
 from onnxprune.methods import METHODS
 from onnxprune.methods.sparsity import SPARSIFIERS
 from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
 
-__all__ = ["family_options", "family_parser", "input_shapes", "inspect_parser", "prune_options", "prune_parser"]
+__all__ = [
+    "compare_parser",
+    "comparison",
+    "family_options",
+    "family_parser",
+    "input_shapes",
+    "inspect_parser",
+    "prune_options",
+    "prune_parser",
+]
 
 _DESCRIPTION = """Make an ONNX network structurally smaller, and prove what was done.
 
-`onnxprune inspect IN` shows what can be removed from a network and what is pinned, with the reasons."""
+`onnxprune inspect IN` shows what can be removed from a network and what is pinned, with the reasons;
+`onnxprune family IN OUTDIR` writes several sizes of one network; `onnxprune compare ORIGINAL PRUNED` judges files."""
 _FAMILY = """Prune a network by several ratios at once: it is looked at once, every member is a part of the one
 before, and one table says what each is worth."""
+_COMPARE = """Judge networks by their original: how far each output is, which inputs changed their class, what it costs
+and how long it takes."""
 _EPILOG = """--ratio is the share that is REMOVED: 0.6 leaves 40 % of the parameters. Half the channels of every layer
 is about three quarters of the parameters. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 validation
-failed (nothing written), 130 interrupted."""
+failed (nothing written) or --fail-if of `onnxprune compare` holds, 130 interrupted."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,9 +96,10 @@ def _add_common(parser: _Parser) -> None:
     parser.value("--report", "FILE", "write every number to FILE.json", type=Path)
 
 
-def _add_data(parser: _Parser) -> None:
+def _add_data(parser: _Parser, flag: str = "--calib") -> None:
+    most, held = "all" if flag == "--data" else "up to 4096", " on a quarter at least, held out"
     parser.value(
-        "--calib",
+        flag,
         "DATA",
         "inputs like those the network will see, no labels needed: .npz (arrays by the inputs' names), .npy, a JSON of "
         "polygraphy, or a folder of them, of pictures or of test_data_set_* (default: inputs are made up)",
@@ -92,13 +107,13 @@ def _add_data(parser: _Parser) -> None:
     parser.value(
         "--samples",
         "N",
-        "samples of --calib used at most, evenly spread (default: 1024, with classes up to 4096)",
+        f"samples of {flag} used at most, evenly spread (default: 1024, with classes {most})",
         type=int,
     )
     parser.value(
         "--synthetic",
         "N",
-        "samples made up without --calib: pictures with natural statistics, texts that the network writes itself, or "
+        f"samples made up without {flag}: pictures with natural statistics, texts that the network writes itself, or "
         "numbers (default: as many as fit five minutes)",
         type=int,
     )
@@ -113,8 +128,8 @@ def _add_data(parser: _Parser) -> None:
     parser.value(
         "--labels",
         "FILE",
-        "classes of the samples of --calib, whole numbers in an .npy or .npz; arrays 'labels' and folders of pictures "
-        "in folders have them: accuracy before and after is then measured on a quarter at least, held out",
+        f"classes of the samples of {flag}, whole numbers in an .npy or .npz; arrays 'labels' and folders of pictures "
+        f"in folders have them: accuracy before and after is then measured{'' if flag == '--data' else held}",
     )
 
 
@@ -240,6 +255,50 @@ def family_parser() -> argparse.ArgumentParser:
     )
     _add_choice(parser)
     return parser
+
+
+def compare_parser() -> argparse.ArgumentParser:
+    """Return the parser of `onnxprune compare ORIGINAL PRUNED…`."""
+    parser = _parser("onnxprune compare", _COMPARE)
+    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the ONNX file that the others are judged by")
+    parser.add_argument("others", metavar="PRUNED", type=Path, nargs="+", help="files of any origin, same inputs")
+    _add_data(parser, "--data")
+    parser.names(
+        "--fail-if",
+        "CONDITION",
+        "exit with 3 where this holds of any network and output, as in =agreement<0.97 or =top1_drop>1; one of "
+        f"{', '.join(MEASURABLE)}",
+    )
+    parser.names("--input-shape", "NAME:SIZES", "sizes of an input with symbolic dimensions: x:1,3,224,224")
+    parser.names("--providers", "P", "onnxruntime providers: cpu, cuda or a full name (default: CUDA where it works)")
+    parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
+    parser.value("--report", "FILE", "write every number to FILE.json", type=Path)
+    parser.switch("-q", "--quiet", text="print nothing but errors")
+    parser.switch("-v", "--verbose", text="print inputs that changed their class, classes that lost most, and times")
+    return parser
+
+
+def comparison(arguments: argparse.Namespace) -> Comparison:
+    """Read the flags of `onnxprune compare ORIGINAL PRUNED…`.
+
+    Raises
+    ------
+    UsageError
+        If a flag is wrong by itself.
+    """
+    return Comparison(
+        data=arguments.data,
+        labels=arguments.labels,
+        samples=arguments.samples,
+        synthetic=arguments.synthetic,
+        input_range=arguments.input_range,
+        mean=parse_numbers("--mean", arguments.mean),
+        std=parse_numbers("--std", arguments.std),
+        input_shapes=input_shapes(arguments),
+        providers=tuple(name for text in arguments.providers for name in text.split(",")),
+        seed=arguments.seed,
+        fail_if=tuple(parse_condition(text) for text in arguments.fail_if),
+    )
 
 
 def inspect_parser() -> argparse.ArgumentParser:

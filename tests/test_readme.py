@@ -13,7 +13,15 @@ import onnxruntime
 import pytest
 from doors import ROOT, Command
 
-from onnxprune.flags import family_options, family_parser, inspect_parser, prune_options, prune_parser
+from onnxprune.flags import (
+    compare_parser,
+    comparison,
+    family_options,
+    family_parser,
+    inspect_parser,
+    prune_options,
+    prune_parser,
+)
 
 README = ROOT / "README.md"
 
@@ -81,12 +89,14 @@ def test_every_command_that_is_mentioned_is_understood() -> None:
             continue
         if arguments[0] == "inspect":
             assert inspect_parser().parse_args(arguments[1:]).input
+        elif arguments[0] == "compare":
+            assert comparison(compare_parser().parse_args(arguments[1:])).seed == 0
         elif arguments[0] == "family":
             assert family_options(family_parser().parse_args(arguments[1:]))[1]
         else:
             options = prune_options(prune_parser().parse_args(arguments))
             assert options.ratio is not None or options.max_drop is not None
-    helps = prune_parser().format_help() + family_parser().format_help()
+    helps = prune_parser().format_help() + family_parser().format_help() + compare_parser().format_help()
     known = set(re.findall(r"--[a-z][a-z-]+", helps)) | {"--help"}
     assert (
         set(re.findall(r"`[^`]*`", text()))

@@ -175,11 +175,11 @@ def _of_path(path: Path, slots: Slots) -> _Source:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
-        raise DataError(f"--calib {path}: cannot look at it ({error.strerror}); check the path") from error
+        raise DataError(f"the data {path}: cannot look at it ({error.strerror}); check the path") from error
     if is_folder:
         return _of_folder(path, slots)
     if not is_file:
-        raise DataError(f"--calib {path}: it does not exist or is no regular file; check the path")
+        raise DataError(f"the data {path}: it does not exist or is no regular file; check the path")
     return _of_file(path, slots)
 
 
@@ -193,7 +193,7 @@ def _of_file(path: Path, slots: Slots) -> _Source:
         case ".json":
             return _Source(read_polygraphy(path))
     raise DataError(
-        f"--calib {path}: files of this kind are not read; give .npz, .npy, a JSON of polygraphy, or a folder of "
+        f"the data {path}: files of this kind are not read; give .npz, .npy, a JSON of polygraphy, or a folder of "
         "them, of pictures or of test_data_set_*"
     )
 
@@ -215,6 +215,6 @@ def _of_folder(folder: Path, slots: Slots) -> _Source:
     if pictures:
         return _Source(picture_parts(pictures, slots))
     raise DataError(
-        f"--calib {folder}: there are no .npz or .npy files, no pictures and no test_data_set_* in this folder; name "
+        f"the data {folder}: there are no .npz or .npy files, no pictures and no test_data_set_* in this folder; name "
         "the folder that holds them"
     )

@@ -1,5 +1,19 @@
-"""What accuracy does not tell: networks side by side."""
+"""What accuracy does not tell: networks side by side, output by output and input by input."""
 
+from onnxprune.evaluate.conditions import MEASURABLE, Condition, parse_condition
+from onnxprune.evaluate.figures import KINDS, Pair, kind_of, log_shares
 from onnxprune.evaluate.runner import Latency, Runner, latencies, runner_of
 
-__all__ = ["Latency", "Runner", "latencies", "runner_of"]
+__all__ = [
+    "KINDS",
+    "MEASURABLE",
+    "Condition",
+    "Latency",
+    "Pair",
+    "Runner",
+    "kind_of",
+    "latencies",
+    "log_shares",
+    "parse_condition",
+    "runner_of",
+]

@@ -122,15 +122,27 @@ def _values(model: Model, names: Sequence[str]) -> list[ValueInfoProto]:
 def _paired(wanted: Sequence[ValueInfoProto], found: Sequence[ValueInfoProto], what: str) -> dict[str, str]:
     """Own names by the original's: the same ones, or those in the same places."""
     names, own = [value.name for value in wanted], [value.name for value in found]
-    if set(names) <= set(own):
+    named = {value.name: value for value in found}
+    if set(names) <= set(own) and all(_fit(value, named[value.name]) for value in wanted):
         return dict(zip(names, names, strict=True))
-    alike = len(wanted) == len(found) and all(_fit(a, b) for a, b in zip(wanted, found, strict=True))
+    alike = (
+        set(names) != set(own)
+        and len(wanted) == len(found)
+        and all(_fit(a, b) for a, b in zip(wanted, found, strict=True))
+    )
     if not alike:
+        shown, others = (", ".join(map(_shown, values)) for values in (found, wanted))
         raise ModelError(
-            f"{what} are {', '.join(map(repr, own))}, those of the original {', '.join(map(repr, names))}: networks "
-            "that are compared take and give the same"
+            f"{what} are {shown}, those of the original {others}; networks that are compared take and give the same"
         )
     return dict(zip(names, own, strict=True))
+
+
+def _shown(value: ValueInfoProto) -> str:
+    sizes = [
+        dim.dim_param or (str(dim.dim_value) if dim.dim_value else "?") for dim in value.type.tensor_type.shape.dim
+    ]
+    return f"{value.name!r} [{', '.join(sizes)}]"
 
 
 def _fit(first: ValueInfoProto, second: ValueInfoProto) -> bool:

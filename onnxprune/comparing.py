@@ -1,0 +1,208 @@
+"""Networks judged beside their original: read, run side by side, add up, describe. This page is the whole way."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.analysis import analyse
+from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slots
+from onnxprune.calibrate.given import open_calibration
+from onnxprune.calibrate.synthetic import synthesise
+from onnxprune.comparison import Comparison
+from onnxprune.errors import DataError, OnnxPruneError
+from onnxprune.evaluate import Pair, Runner, kind_of, latencies, runner_of
+from onnxprune.facts import place_of, placed, versions
+from onnxprune.graph import io
+from onnxprune.graph.index import Index
+from onnxprune.graph.model import Model
+from onnxprune.graph.runtime import choose_providers
+from onnxprune.options import Options
+from onnxprune.progress import Clock
+from onnxprune.shapes.infer import infer_shapes
+
+__all__ = ["compare_files"]
+
+_SAMPLES = 1024
+"""Samples of given data that are looked at where nobody says how many; of labelled ones all."""
+_ALL = 1 << 40
+_MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 1024
+"""What inputs that are made up may cost, and how many there are."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A network that was read: its name, what it is and what is known of it."""
+
+    name: str
+    model: Model
+    facts: dict[str, Any]
+
+
+def compare_files(
+    original: Path, others: Sequence[Path], asked: Comparison, *, clock: Clock | None = None
+) -> dict[str, Any]:
+    """Compare networks with an original.
+
+    Parameters
+    ----------
+    original : Path
+    others : sequence of Path
+    asked : Comparison
+    clock : Clock, optional
+
+    Returns
+    -------
+    dict
+        Every figure; see the README.
+
+    Raises
+    ------
+    OnnxPruneError
+        If a network cannot be read or run, takes or gives something else, or data do not fit.
+    """
+    clock = clock or Clock()
+    with clock.stage("load", 1 + len(others)):
+        providers = choose_providers(asked.providers)
+        opened = [
+            _opened(path, name, asked, clock) for path, name in zip((original, *others), _names(others), strict=True)
+        ]
+    network = _network(opened[0].model, asked, providers)
+    with clock.stage("data"):
+        data = _data(network, opened[0].facts["macs"], asked)
+    with clock.stage("open", len(opened)):
+        runners = [runner_of(each.model.copy(), opened[0].model, providers, each.name) for each in opened]
+    with clock.stage("compare", data.count):
+        judged, first = _compared(runners, data, network, clock)
+    if first is None:
+        raise DataError("there are no samples of one size that fill a batch; give more")
+    with clock.stage("time"):
+        times = latencies(runners, _alone(first, network), Slots.of(network).batch if Slots.of(network).fixed else 1)
+    for each, latency in zip(opened, times, strict=True):
+        each.facts["latency"] = latency.facts
+    before = opened[0].facts["params"]
+    return {
+        "kind": "compare",
+        "original": opened[0].facts,
+        "networks": [
+            {
+                **each.facts,
+                "removed": 1 - each.facts["params"] / before if before else None,
+                "outputs": {name: pair.facts() for name, pair in found.pairs.items()},
+                "skipped": found.skipped,
+            }
+            for each, found in zip(opened[1:], judged, strict=True)
+        ],
+        "data": {
+            "origin": data.origin,
+            "samples": data.count,
+            "labelled": data.labels is not None,
+            "notes": list(data.notes),
+        },
+        "request": asked.request(),
+        "time": clock.rounded(),
+        "versions": versions(),
+    }
+
+
+def _names(others: Sequence[Path]) -> list[str]:
+    """Names for messages and tables: of the files, with their folders where those alone tell them apart."""
+    short = [path.stem for path in others]
+    return ["original", *(str(path) if short.count(path.stem) > 1 else path.stem for path in others)]
+
+
+def _opened(path: Path, name: str, asked: Comparison, clock: Clock) -> _Opened:
+    model = io.load(path)
+    io.check(model)
+    place = place_of(model)
+    macs: int | None = None
+    with suppress(OnnxPruneError):  # of another tool's making, and not to be looked into: all else can be told
+        macs = round(analyse(model.copy(), Options(input_shapes=asked.input_shapes)).total("macs"))
+    clock.progress.advance()
+    return _Opened(name, model, {"name": name, **placed(place, {"params": place.params, "macs": macs})})
+
+
+def _network(model: Model, asked: Comparison, providers: tuple[str, ...]) -> Network:
+    index = Index(model.proto)
+    return Network(model, index, infer_shapes(index, model.skeleton(), asked.input_shapes), providers)
+
+
+def _data(network: Network, macs: int | None, asked: Comparison) -> Calibration:
+    if asked.data is not None:
+        limit = asked.samples or _SAMPLES
+        return open_calibration(
+            asked.data,
+            network,
+            limit=limit,
+            limit_labelled=asked.samples or _ALL,
+            scale=asked.scale,
+            labels=asked.labels,
+        )
+    shapes = list(network.shapes.inputs.values())
+    batch = max((shape[0] for shape in shapes if shape), default=1)
+    each = 4.0 * sum(float(np.prod(shape)) for shape in shapes) / batch
+    affordable = min(_MACS * batch / max(macs or 1e9, 1), _BYTES / max(each, 1.0))
+    count = asked.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
+    return synthesise(network, count=count, seed=asked.seed, scale=asked.scale)
+
+
+def _alone(batch: Batch, network: Network) -> dict[str, NDArray[Any]]:
+    """One sample of a batch, or all of it where the network takes so many."""
+    slots = Slots.of(network)
+    if slots.fixed:
+        return batch.feeds
+    return {
+        slot.name: batch.feeds[slot.name] if slot.axis is None else np.take(batch.feeds[slot.name], [0], axis=slot.axis)
+        for slot in slots.inputs
+    }
+
+
+@dataclass
+class _Judged:
+    """What is known of a network beside the original: figures of each output, and outputs of other shapes."""
+
+    pairs: dict[str, Pair]
+    skipped: dict[str, str]
+
+    def add(
+        self,
+        before: Mapping[str, NDArray[Any]],
+        after: Mapping[str, NDArray[Any]],
+        batch: Batch,
+        wanted: NDArray[np.int64] | None,
+        *,
+        sequence: bool,
+    ) -> None:
+        """Add what both made of a batch."""
+        for name, reference in before.items():
+            value = after.get(name)
+            if value is None or reference.dtype.kind not in "fiub":
+                continue
+            if reference.shape != value.shape:  # how many there are is what networks found: boxes, for instance
+                self.skipped[name] = f"of shape {list(value.shape)}, the original's {list(reference.shape)}"
+                continue
+            if name not in self.pairs:
+                self.pairs[name] = Pair(kind_of(reference, sequence=sequence))
+            self.pairs[name].add(reference, value, batch.numbers, wanted)
+
+
+def _compared(
+    runners: Sequence[Runner], data: Calibration, network: Network, clock: Clock
+) -> tuple[list[_Judged], Batch | None]:
+    """Run all networks on all samples, and add up; the first batch, too."""
+    judged = [_Judged({}, {}) for _ in runners[1:]]
+    first: Batch | None = None
+    sequence = any(slot.dtype.kind in "iu" for slot in Slots.of(network).inputs)
+    for batch in data.start(np.arange(data.count)):
+        first = first or batch
+        wanted = None if data.labels is None else data.labels[batch.numbers]
+        before = runners[0].run(batch.feeds)
+        for runner, found in zip(runners[1:], judged, strict=True):
+            found.add(before, runner.run(batch.feeds), batch, wanted, sequence=sequence)
+        for _ in batch.numbers:
+            clock.progress.advance()
+    return judged, first

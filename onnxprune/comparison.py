@@ -1,0 +1,90 @@
+"""What a user can ask of a comparison, checked before any file is opened."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxprune.calibrate.scale import Scale, wished
+from onnxprune.errors import UsageError
+from onnxprune.evaluate import Condition
+from onnxprune.options import Options
+
+__all__ = ["Comparison"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What is asked of a comparison.
+
+    Attributes
+    ----------
+    data, labels : Any
+        Inputs, and their classes; None makes inputs up.
+    samples : int or None
+        How many are used at most.
+    synthetic : int or None
+        How many are made up.
+    input_range : str
+    mean, std : tuple of float
+        What pictures are fed as; found out by default.
+    input_shapes : dict
+        For inputs with symbolic dimensions.
+    providers : tuple of str
+    seed : int
+    fail_if : tuple of Condition
+        What makes it fail.
+    """
+
+    data: Any = None
+    labels: Any = None
+    samples: int | None = None
+    synthetic: int | None = None
+    input_range: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    providers: tuple[str, ...] = ()
+    seed: int = 0
+    fail_if: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every value by itself.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.data is None and self.labels is not None:
+            raise UsageError("--labels is about the data of --data: give those too, or leave it out")
+        # What both commands are asked for is checked in one place.
+        Options(
+            calib=self.data,
+            samples=self.samples,
+            synthetic=self.synthetic,
+            labels=self.labels,
+            input_range=self.input_range,
+            mean=self.mean,
+            std=self.std,
+            input_shapes=self.input_shapes,
+            seed=self.seed,
+        )
+
+    @property
+    def scale(self) -> Scale | None:
+        """What pictures are fed as; None is found out."""
+        return wished(span=self.input_range, mean=self.mean, std=self.std)
+
+    def request(self) -> dict[str, Any]:
+        """What was asked for, as plain data."""
+        return {
+            "data": None if self.data is None else str(self.data) if isinstance(self.data, str | Path) else "given",
+            "labels": self.labels is not None,
+            "samples": self.samples,
+            "synthetic": self.synthetic,
+            "input_range": self.input_range,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
+            "seed": self.seed,
+            "fail_if": [condition.text for condition in self.fail_if],
+        }
