@@ -1,7 +1,7 @@
 """Networks of one operator each, to be differentiated: every rule of the table with its cases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def _pointwise() -> list[Case]:
     found += [Case("QuickGelu", [real(3, 4)], more, domain=MICROSOFT) for more in ({}, {"alpha": 1.3})]
     low, high = np.float64(-0.7), np.float64(0.8)
     found += [Case("Clip", [real(3, 4), low, high], stored=(1, 2)), Case("Clip", [real(9), "", high], stored=(2,))]
-    found += [Case("Clip", [real(9)])]
+    found += [Case("Clip", [real(9)]), Case("Clip", [real(9), low, high]), Case("Clip", [real(9), low])]
     return found
 
 
@@ -168,7 +168,38 @@ def _convolution() -> list[Case]:
     ]
     found += [Case("ConvTranspose", [real(1, 3, 3, 3), real(3, 1, 2, 2)], {"group": 3, "strides": [2, 2]})]
     found += [Case("ConvTranspose", [real(1, 2, 4), real(2, 3, 3)], {"strides": [2]})]
-    return found
+    return found + _windows()
+
+
+def _windows() -> list[Case]:
+    """Strides, dilations, groups and padding at once, from one dimension to three."""
+    line, pictures, rooms = real(2, 4, 8), real(1, 4, 9, 7), real(1, 4, 6, 7, 5)
+    uneven: dict[str, Any] = {"dilations": [2, 1, 2], "strides": [1, 2, 2], "pads": [1, 0, 1, 0, 2, 1]}
+    flat: dict[str, Any] = {"dilations": [2, 3], "strides": [3, 2], "pads": [2, 1, 0, 3]}
+    found = [
+        Case("Conv", [line, real(6, 2, 3), real(6)], {"dilations": [2], "strides": [2], "pads": [1, 2], "group": 2}),
+        *(Case("Conv", [rooms, real(8, 4 // group, 2, 3, 2)], {**uneven, "group": group}) for group in (2, 4)),
+        *(Case("Conv", [pictures, real(4, 4 // group, 3, 2)], {**flat, "group": group}) for group in (1, 2, 4)),
+        Case("Conv", [pictures, real(2, 2, 3, 3)], {"strides": [4, 5], "group": 2}),  # what no window sees
+        Case("Conv", [pictures, real(4, 1, 1, 1)], {"strides": [2, 2], "group": 4, "pads": [1, 0, 0, 1]}),
+        Case("Conv", [real(1, 2, 4, 5, 3), real(2, 2, 3, 2, 2)], {"auto_pad": "SAME_LOWER", "strides": [2, 2, 1]}),
+    ]
+    for auto in ("SAME_UPPER", "SAME_LOWER"):
+        found += [
+            Case("Conv", [line, real(4, 1, 4)], {"auto_pad": auto, "strides": [s], "group": 4}) for s in (1, 2, 3)
+        ]
+        found += [Case("ConvTranspose", [line, real(4, 3, 3)], {"auto_pad": auto, "strides": [2], "group": 2})]
+    spread: list[dict[str, Any]] = [
+        {"strides": [2], "dilations": [2], "pads": [1, 0], "output_padding": [1]},
+        {"strides": [3], "output_padding": [2]},
+        {"strides": [2], "output_shape": [17]},
+        {"strides": [2], "output_shape": [17], "auto_pad": "SAME_UPPER"},
+        {"pads": [2, 2]},
+    ]
+    found += [Case("ConvTranspose", [line, real(4, 3, 3), real(6)], {**more, "group": 2}) for more in spread]
+    uneven = {"strides": [2, 1, 2], "dilations": [1, 2, 1], "pads": [0, 1, 0, 1, 0, 1], "output_padding": [1, 0, 1]}
+    found += [Case("ConvTranspose", [real(1, 2, 3, 3, 2), real(2, 2, 2, 3, 2)], uneven)]
+    return [replace(case, linear=True) for case in found]
 
 
 def _pooling() -> list[Case]:
@@ -183,6 +214,22 @@ def _pooling() -> list[Case]:
     found += [Case("AveragePool", [real(1, 2, 5, 5)], {**forms[1], "count_include_pad": 1})]
     found += [Case(name, [real(2, 2, 7)], {"kernel_shape": [3], "strides": [2]}) for name in ("MaxPool", "AveragePool")]
     found += [Case(name, [real(1, 2, 3, 4, 3)], {"kernel_shape": [2, 2, 2]}) for name in ("MaxPool", "AveragePool")]
+    forms = [
+        {"auto_pad": "SAME_LOWER"},
+        {"ceil_mode": 1, "strides": [2, 2], "pads": [1, 1, 1, 1]},
+        {"ceil_mode": 1, "strides": [3, 3]},  # where onnx counts a window that sees nothing
+        {"dilations": [2, 1], "strides": [2, 2], "pads": [1, 1, 0, 0]},
+        {"strides": [4, 4]},
+    ]
+    x, kernel = real(2, 2, 7, 6), {"kernel_shape": [3, 2]}
+    found += [Case("MaxPool", [x], {**kernel, **form}) for form in forms]
+    for form in forms:
+        counted = [{**kernel, **form, "count_include_pad": count} for count in (0, 1)]
+        found += [Case("AveragePool", [x], each, opset=19, linear=True) for each in counted]
+    rooms = {"kernel_shape": [3, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1, "pads": [1, 0, 1, 1, 0, 1]}
+    found += [
+        Case(f"{kind}Pool", [real(1, 2, 5, 4, 5)], rooms, linear=kind == "Average") for kind in ("Max", "Average")
+    ]
     return found + [Case(name, [real(2, 3, 4, 2)]) for name in ("GlobalAveragePool", "GlobalMaxPool")]
 
 
@@ -192,6 +239,8 @@ def _normalization() -> list[Case]:
         Case("BatchNormalization", [real(2, 3, *more), real(3), real(3), *statistics], stored=(3, 4))
         for more in ((), (4,), (2, 3))
     ]
+    found += [Case("BatchNormalization", [real(2, 3, 4), real(3), real(3), *statistics])]
+    found += [Case("LayerNormalization", [real(2, 3, 4), real(3, 1), real(4)], {"axis": 1})]
     found += [Case("LayerNormalization", [real(2, 3, 4), real(4), real(4)], {"epsilon": 1e-3})]
     found += [Case("LayerNormalization", [real(2, 3, 4), real(3, 4)], {"axis": 1})]
     found += [Case("InstanceNormalization", [real(2, 3, 4, 2), real(3), real(3)])]
@@ -237,6 +286,7 @@ def _shape() -> list[Case]:
     found += [
         Case("Split", [real(5, 3), whole(2, 3)], {"axis": 0}, makes=2),
         Case("Split", [real(4, 3)], {"num_outputs": 2}, makes=2),
+        Case("Split", [real(3, 7)], {"num_outputs": 3, "axis": -1}, makes=3),
     ]
     cuts = [
         ([1], [3], [2], [1]),
@@ -245,33 +295,64 @@ def _shape() -> list[Case]:
         ([0, 0], [3, 4], [1, 2], [2, 3]),
     ]
     found += [Case("Slice", [x, whole(a), whole(b), whole(c), whole(d)]) for a, b, c, d in cuts]
+    found += [
+        Case("Slice", [x, *(whole([each]).astype(np.int32) for each in (start, 1, -1, step))], linear=True)
+        for start, step in ((0, 1), (3, -2))
+    ]
     found += [Case("Slice", [x, whole(0, 1), whole(1, 3)]), Case("Slice", [x, whole([-2]), whole([-1]), whole([-1])])]
     found += [Case("Pad", [real(2, 3), whole(1, 0, 2, 1)]), Case("Pad", [real(3, 4), whole(-1, 1, 0, -2)], linear=True)]
     found += [Case("Pad", [real(3, 4), whole(1, 2, 1, 1)], {"mode": mode}) for mode in ("reflect", "edge")]
     found += [Case("Pad", [real(2, 3), whole(1, 2), "", whole([1])])]
+    folded = [(whole(1, 2), [-1], "reflect"), (whole(1, 2), [0], "edge"), (whole(0, 2, 0, 1), [0, 1], "reflect")]
+    found += [
+        Case("Pad", [real(3, 4), ends, "", whole(axes)], {"mode": mode}, linear=True) for ends, axes, mode in folded
+    ]
+    found += [Case("Pad", [real(2, 3), whole(1, 0, 2, 1), real()])]
+    found += [Case("Pad", [real(3, 4), whole(1, 2, 2, 3)], {"mode": "wrap"}, opset=19, linear=True)]
     found += [Case("Expand", [real(3, 1), whole(2, 3, 4)]), Case("Tile", [real(2, 3), whole(2, 3)])]
     found += [
         Case("Gather", [real(4, 3), whole([0, 2, 2, -1])]),
         Case("Gather", [real(2, 4, 3), whole([[0, 3], [1, 1]])], {"axis": 1}),
     ]
     found += [Case("Gather", [real(4, 3), whole(1)], {"axis": -1})]
+    found += [Case("Gather", [real(3, 4, 2), whole([[-1, 0], [-4, 1]])], {"axis": -2})]
+    found += [Case("GatherElements", [real(3, 4), whole([[-1, 1], [2, -4]])], {"axis": 1}, linear=True)]
     found += [Case("GatherElements", [real(3, 4), whole([[0, 1, 1], [2, 2, 0]])], {"axis": 0}, linear=True)]
     found += [Case("GatherND", [real(3, 4), whole([[0, 1], [2, 2], [0, 1]])])]
     found += [Case("ScatterND", [real(4, 3), whole([[1], [3]]), real(2, 3)])]
+    found += [
+        Case("ScatterElements", [real(3, 3), whole([[1, 0, -1]]), real(1, 3)], more, linear=True)
+        for more in ({}, {"axis": 1}, {"reduction": "add"})
+    ]
     found += [Case("DepthToSpace", [real(1, 8, 2, 3)], {"blocksize": 2, "mode": mode}) for mode in ("DCR", "CRD")]
     found += [Case("SpaceToDepth", [real(1, 2, 4, 6)], {"blocksize": 2})]
     found += [Case("Trilu", [real(3, 4)], {"upper": 0}), Case("Trilu", [real(2, 3, 4), whole(1)])]
-    scales = np.array([1, 1, 2, 1.5], dtype=np.float32)
-    for more in (
-        {"mode": "nearest"},
-        {"mode": "linear"},
-        {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
-        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-        {"mode": "cubic"},
-    ):
-        found += [Case("Resize", [real(2, 2, 3, 4), "", scales], more)]
-        found += [Case("Resize", [real(1, 2, 4, 4), "", "", whole(1, 2, 7, 2)], more)]
-    return found
+    return found + _resized()
+
+
+def _resized() -> list[Case]:
+    def scales(*values: float) -> NDArray[np.float32]:
+        return np.array(values, dtype=np.float32)
+
+    found = []
+    every = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
+    modes = [("nearest", nearest) for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")]
+    for mode, nearest in [*modes, ("linear", ""), ("cubic", "")]:
+        for places in every:
+            more: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": places}
+            more |= {"nearest_mode": nearest} if nearest else {}
+            found += [Case("Resize", [real(2, 2, 3, 4), "", scales(1, 1, 2, 1.7)], more)]
+            found += [Case("Resize", [real(1, 2, 4, 4), "", "", whole(1, 2, 7, 2)], more)]
+    found += [
+        Case("Resize", [real(2, 2, 5, 4), "", "", whole(3, 7)], {"axes": [3, 2], "mode": "linear", **more})
+        for more in ({}, {"antialias": 1})
+    ]
+    found += [Case("Resize", [real(1, 3, 4, 3), "", scales(1, 2, 2, 1)], {"mode": "nearest"})]
+    found += [Case("Resize", [real(5, 4), "", scales(2, 2)], {"mode": "linear"})]
+    found += [Case("Resize", [real(1, 2, 3, 4, 3), "", scales(1, 1, 2, 2, 2)], {"mode": "linear"})]
+    cut = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 0.7}
+    found += [Case("Resize", [real(1, 2, 4, 4), scales(0, 0, 0.2, 0.2, 1, 1, 0.8, 1.3), "", whole(1, 2, 3, 4)], cut)]
+    return [replace(case, opset=19, linear=True) for case in found]
 
 
 CASES = [

@@ -1,6 +1,7 @@
 """Derivatives of every operator that has a rule, against differences of onnx's own reference in float64."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.special import erf, softmax
 from slopes import CASES, MICROSOFT, Case
 
 from onnxprune.errors import ModelError, UsageError
-from onnxprune.gradient import KINDS, RULES, Gradient, Loss, differentiate
+from onnxprune.gradient import KINDS, RULES, Gradient, Loss, differentiate, raised
 from onnxprune.gradient.rule import nothing
 from onnxprune.graph.io import check
 from onnxprune.graph.model import Model
@@ -173,28 +174,79 @@ def test_every_rule_has_cases() -> None:
     assert RULES.keys() - steps == {(case.domain, case.operator) for case in CASES}
 
 
-@pytest.mark.parametrize("operator", sorted(name for (_, name), rule in RULES.items() if rule is nothing))
-def test_nothing_passes_what_is_constant_piece_by_piece_or_no_number(operator: str) -> None:
-    """What steps are made of numbers has no derivative; all others make or take no numbers that move smoothly."""
+def of_floats(operator: str) -> bool:
+    """Tell whether it makes floats of floats that it takes first."""
     schema = onnx.defs.get_schema(operator)
     kinds = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
-    floats = {"tensor(float)"}
-    gives, takes = (
-        any(floats & set(kinds.get(value.type_str, (value.type_str,))) for value in values)
+    return all(
+        any("tensor(float)" in kinds.get(value.type_str, (value.type_str,)) for value in values)
         for values in (schema.outputs, schema.inputs[:1])
     )
-    if not (gives and takes) or operator in ("Range", "EyeLike", "OneHot", "Unique", "ConstantOfShape"):
-        return
+
+
+STEPS = sorted(name for (_, name), rule in RULES.items() if rule is nothing)
+
+
+@pytest.mark.parametrize("operator", [name for name in STEPS if of_floats(name)])
+def test_nothing_passes_what_is_constant_piece_by_piece(operator: str) -> None:
+    """All others of these take or make no floats."""
     net = Net()
-    x = net.input(2, 3)
+    x = net.input(3, 3)
     proto = net.done(net.add("Add", x, net.add(operator, x)))
     gradient = differentiate(proto, [x])
     assert gradient.seeds is not None
     feeds = {
-        x: np.arange(6, dtype=np.float32).reshape(2, 3) / 4,
-        next(iter(gradient.seeds.values())): np.ones((2, 3), np.float32),
+        x: np.arange(9, dtype=np.float32).reshape(3, 3) / 4,
+        next(iter(gradient.seeds.values())): np.ones((3, 3), np.float32),
     }
     assert (run(gradient, feeds)[gradient.of[x]] == 1).all()
+
+
+FREE = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "Resize", "GlobalAveragePool", "GlobalMaxPool")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.operator in FREE], ids=lambda case: case.name)
+def test_sizes_of_pictures_may_be_others_than_assumed(case: Case) -> None:
+    fixed, feeds = model_of(replace(case, linear=True), TensorProto.FLOAT)
+    free, shape = ModelProto(), feeds["x0"].shape
+    free.CopyFrom(fixed)
+    places = [axis for axis in range(len(shape)) if axis != 1]
+    sizes = [f"d{axis}" if axis in places else size for axis, size in enumerate(shape)]
+    free.graph.input[0].CopyFrom(helper.make_tensor_value_info("x0", TensorProto.FLOAT, sizes))
+    free.graph.output[0].type.tensor_type.ClearField("shape")
+    assumed = tuple(size + 2 * (axis > 1) for axis, size in enumerate(shape))
+    bound = str(case.attributes.get("auto_pad", "")).startswith("SAME") or "output_shape" in case.attributes
+    if bound and case.operator != "MaxPool":
+        with pytest.raises(ModelError, match=r"sizes of '..' are not fixed"):
+            differentiate(free, list(feeds), input_shapes={"x0": assumed})
+        return
+    found = []
+    seed = np.random.default_rng(3).standard_normal(value_of(fixed, feeds, linear=True).shape).astype(np.float32)
+    for proto, known in ((fixed, None), (free, {"x0": assumed})):
+        gradient = differentiate(proto, list(feeds), input_shapes=known)
+        assert gradient.seeds is not None
+        made = run(gradient, {**feeds, gradient.seeds["y0"]: seed})
+        found.append({name: made[gradient.of[name]] for name in feeds})
+    for name in feeds:
+        assert found[1][name] == pytest.approx(found[0][name], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("run_size", [1, 3])
+def test_sizes_of_one_that_are_assumed_are_summed_over_where_they_are_repeated(run_size: int) -> None:
+    net = Net(seed=2)
+    x, y = net.input("n", 4), net.input("n", 2, 4)
+    sums = net.add("Mul", x, net.weight(3, 4))
+    products = net.add("MatMul", y, net.weight(3, 4, 5))
+    gradient = differentiate(net.done(sums, products), [x, y], input_shapes={x: (1, 4), y: (1, 2, 4)})
+    rng = np.random.default_rng(1)
+    seeds = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 4), (3, 2, 5))]
+    feeds = {x: np.ones((run_size, 4), np.float32), y: np.ones((run_size, 2, 4), np.float32)}
+    found = run(gradient, {**feeds, **dict(zip((gradient.seeds or {}).values(), seeds, strict=True))})
+    factors, weights = (numpy_helper.to_array(tensor).astype(float) for tensor in net.initializers)
+    each = [seeds[0] * factors, seeds[1] @ weights.swapaxes(1, 2)]
+    for name, wanted in zip((x, y), each, strict=True):
+        own = wanted.sum(axis=0, keepdims=True) if run_size == 1 else wanted
+        assert found[gradient.of[name]] == pytest.approx(own, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
@@ -268,6 +320,7 @@ def test_losses_are_what_they_say(kind: str, probabilities: bool) -> None:
     targets = np.array([0, 4, 2, 2]) if kind == "entropy" else rng.standard_normal((4, 5)).astype(np.float32)
     wanted = {
         "entropy": lambda: -certain[np.arange(4), targets].sum(),
+        "prediction": lambda: -certain.max(axis=1).sum(),
         "kl": lambda: (softmax(targets, axis=1) * (np.log(softmax(targets, axis=1)) - certain)).sum(),
         "square": lambda: np.square(value - targets).sum(),
         "total": value.sum,
@@ -286,6 +339,26 @@ def test_losses_are_what_they_say(kind: str, probabilities: bool) -> None:
         losses.append(float(run(gradient, {**feeds, **given})[gradient.loss]))
     if kind != "total" or not probabilities:  # which is constant
         assert slope[place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=2e-2)
+
+
+def test_targets_that_are_no_class_have_no_loss() -> None:
+    net = Net(17)
+    scores = net.conv(net.input("n", 3, 4, 4), 5, 3)
+    proto = net.done(scores)
+    weight = proto.graph.initializer[0].name
+    gradient = differentiate(proto, [weight], loss=Loss("entropy", scores, axis=1))
+    x = next(iter(drawn(proto, 2).values()))
+    classes = np.random.default_rng(3).integers(0, 5, (2, 4, 4))
+    blank = np.random.default_rng(4).random(classes.shape) < 0.4
+    found = run(
+        gradient, {proto.graph.input[0].name: x, gradient.targets: np.where(blank, [[[-1, 255, 5, -100]]], classes)}
+    )
+    value = Session(proto.SerializeToString(), (CPU,)).run({proto.graph.input[0].name: x})[scores].astype(float)
+    wanted = -np.log(np.take_along_axis(softmax(value, axis=1), classes[:, None], 1))[:, 0]
+    assert float(found[gradient.loss]) == pytest.approx(wanted[~blank].sum(), rel=1e-5)
+    residue = (softmax(value, axis=1) - np.eye(5)[classes].transpose(0, 3, 1, 2)) * ~blank[:, None]
+    slope = np.einsum("nohw,nihw->oi", residue, x)
+    assert found[gradient.of[weight]][:, :, 0, 0] == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
 def test_a_tensor_that_nothing_depends_on_has_zeros() -> None:
@@ -309,6 +382,60 @@ def test_old_operator_sets_are_raised() -> None:
         results.append([run(gradient, feeds)[gradient.of[name]] for name in names])
     for old, young in zip(*results, strict=True):
         assert old == pytest.approx(young, rel=1e-5, abs=1e-6)
+
+
+OLD = [
+    Case("Upsample", [(1, 2, 5, 4), [1.0, 1.0, 1.6, 3.0]], {"mode": "linear"}, opset=9),
+    Case("Upsample", [(1, 2, 5, 4), [1.0, 1.0, 1.6, 3.0]], {"mode": "nearest"}, opset=9),
+    Case("Resize", [(1, 2, 5, 4), [1.0, 1.0, 0.6, 1.5]], {"mode": "linear"}, opset=10),
+    Case("Resize", [(1, 2, 5, 4), [1.0, 1.0, 2.0, 1.6]], {"mode": "nearest"}, opset=10),
+    Case("Softmax", [(2, 3, 4)], {"axis": 1}, opset=9),
+    Case("LogSoftmax", [(2, 3, 4)], {}, opset=11),
+    Case("Clip", [(3, 4)], {"min": -0.5, "max": 0.5}, opset=9),
+    Case("Pad", [(3, 4)], {"pads": [1, 0, 0, 2], "mode": "edge"}, opset=9),
+    Case("Slice", [(3, 4, 5)], {"starts": [1, -2], "ends": [3, 100], "axes": [0, 2]}, opset=9),
+    Case("ReduceSum", [(2, 3)], {"axes": [1], "keepdims": 0}, opset=9),
+    Case("Unsqueeze", [(3,)], {"axes": [0, 2]}, opset=9),
+    Case("Split", [(6, 2)], {"axis": 0, "split": [1, 2, 3]}, makes=3, opset=11),
+]
+
+
+@pytest.mark.parametrize("case", OLD, ids=lambda case: f"{case.operator}-{case.opset}-{case.attributes.get('mode')}")
+def test_raised_networks_compute_what_they_did(case: Case) -> None:
+    net = Net(case.opset)
+    x = net.input(*case.reads[0])
+    further = [net.constant(values, np.float32) for values in case.reads[1:]]
+    proto = net.done(*net.many(case.operator, case.makes, x, *further, **case.attributes))
+    feeds = {x: np.random.default_rng(1).standard_normal(case.reads[0]).astype(np.float32)}
+    old, new = (Session(each.SerializeToString(), (CPU,)).run(feeds) for each in (proto, raised(proto)))
+    assert old.keys() == new.keys()
+    for name, value in old.items():
+        assert new[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+
+
+def unsized(proto: ModelProto) -> ModelProto:
+    for value in proto.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return proto
+
+
+def test_what_is_not_covered_is_said() -> None:
+    net = Net(17)
+    x = net.input("n", 6)
+    _, mean = net.many("LayerNormalization", 2, x, net.weight(6))
+    with pytest.raises(ModelError, match="statistics are read"):
+        differentiate(net.done(mean), [x])
+    net = Net(17)
+    x = net.input(4)
+    hot = net.add(
+        "OneHot", net.constant([0, 1]), net.constant(3), net.add("Slice", x, net.constant([0]), net.constant([2]))
+    )
+    with pytest.raises(ModelError, match="no rule for OneHot"):  # what it writes is a number
+        differentiate(net.done(hot), [x])
+    net = Net(17)
+    x = net.input("n", 4)
+    with pytest.raises(ModelError, match=r"shape of output .* is not known"):
+        differentiate(unsized(net.done(net.add("Add", x, net.weight(2, 4)))), [x], input_shapes={x: (3, 4)})
 
 
 def test_what_has_no_rule_is_named_with_what_depends_on_it() -> None:

@@ -127,9 +127,23 @@ class Builder:
         """Sum over axes; over none the tensor itself."""
         return self.op("ReduceSum", term, self.ints(*axes), keepdims=int(keep)) if axes else term
 
+    def sum_where_one(self, term: str, other: str, lead: int) -> str:
+        """Sum over those axes, which stay, that another tensor, without the first `lead`, has of size one."""
+        ones = self.op("NonZero", self.compare("Equal", self.shape(other), 1), kind=TensorProto.INT64)
+        axes = self.add(self.reshape(ones, [-1]), lead)
+        return self.op("ReduceSum", term, axes, keepdims=1, noop_with_empty_axes=1)
+
+    def total(self, term: str) -> str:
+        """Sum of all, a number."""
+        return self.op("ReduceSum", term, keepdims=0)
+
     def mean(self, term: str, axes: Sequence[int]) -> str:
         """Mean over axes, which stay."""
         return self._reduced("ReduceMean", term, axes)
+
+    def largest(self, term: str, axes: Sequence[int]) -> str:
+        """Largest over axes, which stay."""
+        return self._reduced("ReduceMax", term, axes)
 
     def shape(self, term: str, start: int = 0, end: int | None = None) -> str:
         """Sizes of some axes, as a list."""

@@ -36,7 +36,9 @@ class Window:
         self.strides = list(op.attribute("strides", one))
         self.dilations = list(op.attribute("dilations", one))
         self.reach = [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True)]
-        self.is_fixed = op.is_fixed(source, self.axes) and op.is_fixed(result, self.axes)
+        # Where it is rounded up, what is known of sizes counts windows that see nothing, too.
+        known = op.is_fixed(source, self.axes) and op.is_fixed(result, self.axes)
+        self.is_fixed = known and not op.attribute("ceil_mode", 0)
         self.begin, self.end = self._pads()
 
     def _pads(self) -> tuple[list[int], list[int]]:
@@ -124,7 +126,7 @@ def _kernel_gradient(window: Window, small: str, group: int) -> str:
 
 def _bias(op: Op, gradient: str) -> Gradients:
     axes = [axis for axis in range(op.rank(op.y)) if axis != 1]
-    return [op.b.reduce_sum(gradient, axes, keep=False) if op.wants(2) else None][: len(op.node.input) - 2]
+    return [op.b.reduce_sum(gradient, axes, keep=False) if op.wants(2) else None]
 
 
 def _conv(op: Op, made: Gradients) -> Gradients:

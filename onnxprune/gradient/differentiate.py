@@ -23,6 +23,14 @@ OPSET = 17
 """Operator set that the nodes of gradients are written in at least."""
 
 
+_PLACED = 11
+"""Operator set from which on Resize says which place is which; the converter leaves out what it was before."""
+_PLACES = (
+    helper.make_attribute("coordinate_transformation_mode", "asymmetric"),
+    helper.make_attribute("nearest_mode", "floor"),
+)
+
+
 def _table(*parts: dict[tuple[str, str], Rule]) -> dict[tuple[str, str], Rule]:
     found: dict[tuple[str, str], Rule] = {}
     for part in parts:
@@ -83,13 +91,18 @@ def raised(proto: ModelProto) -> ModelProto:
     plain.CopyFrom(proto)
     forget_claims(plain)
     try:
-        return version_converter.convert_version(plain, OPSET)
+        made = version_converter.convert_version(plain, OPSET)
     except Exception as error:  # what the converter raises has no common base
         fact = " ".join(str(error).split())[:200]
         raise ModelError(
             f"the network is of operator set {opset}, gradients need {OPSET}, and onnx cannot convert it ({fact}); "
             f"export it for operator set {OPSET} or above"
         ) from error
+    for node in made.graph.node if opset < _PLACED else ():
+        if node.op_type == "Resize":
+            given = {item.name for item in node.attribute}
+            node.attribute.extend(item for item in _PLACES if item.name not in given)
+    return made
 
 
 def differentiate(
@@ -141,7 +154,7 @@ def differentiate(
     targets, seeds = "", dict[str, str]()
     if loss is not None:
         sweep.require([loss.output])
-        sizes = sweep.shapes.shapes[loss.output]
+        sizes = sweep.sizes(loss.output)
         named = [s if sweep.shapes.is_static((loss.output, k)) else f"{loss.output}_{k}" for k, s in enumerate(sizes)]
         name, targets = with_loss(made, loss, sweep.b, named)
         made.graph.node.extend(sweep.b.nodes)
@@ -156,9 +169,7 @@ def differentiate(
         seeds = {output: sweep.b.fresh(f"seed_{output}") for output in floats}
         for output, seed in seeds.items():
             kind = sweep.b.types[output]
-            made.graph.input.append(
-                helper.make_tensor_value_info(seed, kind, [None] * len(sweep.shapes.shapes[output]))
-            )
+            made.graph.input.append(helper.make_tensor_value_info(seed, kind, [None] * len(sweep.sizes(output))))
             sweep.b.types[seed] = kind
         start, name = dict(seeds), ""
     found = sweep.run(by, start)
@@ -204,6 +215,12 @@ class _Sweep:
             if name not in known:
                 raise UsageError(f"the network has no tensor {name!r} to differentiate by")
 
+    def sizes(self, output: str) -> tuple[int, ...]:
+        """Sizes of an output where symbolic dimensions are as assumed."""
+        if output not in self.shapes.shapes:
+            raise ModelError(f"the shape of output {output!r} is not known; give --input-shape")
+        return self.shapes.shapes[output]
+
     def run(self, by: Sequence[str], start: dict[str, str]) -> dict[str, str]:
         """Go backward from outputs whose derivatives are given; returns those that were asked for."""
         wanted = self._depending(by)
@@ -248,7 +265,7 @@ class _Sweep:
         if rule is None:
             raise self._unruled(number, start)
         found = rule(Op(node, self.index, self.shapes, self.b, wanted), made)
-        return found + [None] * (len(node.input) - len(found))
+        return (found + [None] * len(node.input))[: len(node.input)]
 
     def _unruled(self, number: int, start: dict[str, str]) -> ModelError:
         node = self.index.nodes[number]

@@ -39,12 +39,10 @@ def _matmul(op: Op, made: Gradients) -> Gradients:
 
 def _narrowed(op: Op, gradient: str, place: int, rank: int) -> str:
     """Sum over the axes of a batch that an operand was repeated along, and give it the operand's shape."""
-    name, b = op.reads(place), op.b
-    shape = op.sizes(name)
-    lead = rank - max(len(shape), 2)
-    ones = [axis + lead for axis, size in enumerate(shape[:-2]) if size == 1 and op.is_fixed(name, [axis])]
-    summed = b.reduce_sum(gradient, [*range(lead), *ones], keep=True)
-    return b.like(summed, name)
+    name, b, own = op.reads(place), op.b, op.rank(op.reads(place))
+    lead = rank - max(own, 2)
+    summed = op.sum_repeated(gradient, op.y, name, own - 2, lead)
+    return b.like(b.reduce_sum(summed, list(range(lead)), keep=True), name)
 
 
 def _gemm(op: Op, made: Gradients) -> Gradients:

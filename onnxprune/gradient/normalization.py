@@ -1,6 +1,6 @@
 """Derivatives of normalisations and of softmax.
 
-batch (inference)   y = (x − μ)·r·γ + β,  r = 1/√(σ² + ε):         x̄ = ȳ·γ·r
+batch (inference)   y = (x − μ)·r·γ + β,  r = 1/√(σ² + ε):         x̄ = ȳ·γ·r,  μ̄ = −γr Σȳ,  σ̄² = −γr²/2 Σȳx̂
 over axes           x̂ = (x − mean)/deviation, y = x̂·γ + β, ĝ = ȳ·γ:  x̄ = (ĝ − mean ĝ − x̂ · mean(ĝx̂))/deviation
 root mean square    the same without the means of x and of ĝ
 softmax             x̄ = y·(ȳ − Σ ȳy)          log-softmax  x̄ = ȳ − eʸ Σ ȳ
@@ -28,14 +28,16 @@ def _batch(op: Op, made: Gradients) -> Gradients:
     scale, mean, variance = op.reads(1), op.reads(3), op.reads(4)
     factor = b.op("Reciprocal", b.op("Sqrt", b.add(variance, op.attribute("epsilon", 1e-5))))
     others = [axis for axis in range(rank) if axis != 1]
-    found = Gradients([None] * 5)
+    found, rate = Gradients([None] * 5), b.mul(scale, factor)
     if op.wants(0):
-        found[0] = b.mul(gradient, _along(op, b.mul(scale, factor), rank))
-    if op.wants(1):
+        found[0] = b.mul(gradient, _along(op, rate, rank))
+    if op.wants(1) or op.wants(4):
         standard = b.mul(b.sub(op.x, _along(op, mean, rank)), _along(op, factor, rank))
-        found[1] = b.reduce_sum(b.mul(gradient, standard), others, keep=False)
-    if op.wants(2):
-        found[2] = b.reduce_sum(gradient, others, keep=False)
+        along = b.reduce_sum(b.mul(gradient, standard), others, keep=False)
+        found[1], found[4] = along, b.mul(along, rate, factor, -0.5)
+    if op.wants(2) or op.wants(3):
+        total = b.reduce_sum(gradient, others, keep=False)
+        found[2], found[3] = total, b.op("Neg", b.mul(total, rate))
     return found
 
 
@@ -62,7 +64,8 @@ def _over_last(*, centred: bool) -> Rule:
 
     def rule(op: Op, made: Gradients) -> Gradients:
         b, rank, gradient = op.b, op.rank(op.x), made[0]
-        assert gradient is not None
+        if gradient is None or any(made[1:]):
+            raise op.refusal("its statistics are read, too", "write it out")
         axes = list(range(op.attribute("axis", -1) % rank, rank))
         standard = _standard(op, op.x, axes, centred=centred)
         found = Gradients([None] * len(op.node.input))

@@ -162,12 +162,15 @@ def _cast(op: Op, made: Gradients) -> Gradients:
 
 
 def _clip(op: Op, made: Gradients) -> Gradients:
-    gradient = made[0]
-    for place, operator in ((1, "GreaterOrEqual"), (2, "LessOrEqual")):
+    found, b = Gradients([made[0], None, None]), op.b
+    for place, operator in ((2, "LessOrEqual"), (1, "GreaterOrEqual")):
         if op.reads(place):
+            inside, gradient = b.compare(operator, op.x, op.reads(place)), found[0]
             assert gradient is not None
-            gradient = op.b.mul(gradient, _gate(op, op.b, op.b.compare(operator, op.x, op.reads(place))))
-    return [gradient]
+            found[0] = b.mul(gradient, _gate(op, b, inside))
+            if op.wants(place):
+                found[place] = b.total(b.where(inside, 0.0, gradient))
+    return found
 
 
 def _biased(derivative: Callable[[Builder, str], str]) -> Rule:
@@ -248,8 +251,8 @@ def _prelu(op: Op, made: Gradients) -> Gradients:
 
 
 _STEPS = """And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Constant ConstantOfShape Equal
-    EyeLike Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonZero Not OneHot Or Range Round Shape
-    Sign Size Unique Xor NonMaxSuppression"""
+    EyeLike Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero Not Or Round
+    Shape Sign Size Xor"""
 
 RULES: dict[tuple[str, str], Rule] = {
     **{("", name): _chained(derivative) for name, derivative in _ONES.items()},

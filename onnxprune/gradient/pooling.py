@@ -13,6 +13,9 @@ from onnxprune.gradient.rule import Gradients, Op, Rule
 
 __all__ = ["RULES"]
 
+_SAME = ("auto_pad", "ceil_mode", "count_include_pad")
+_PADDED = ("SAME_UPPER", "SAME_LOWER")
+
 
 def _max_pool(op: Op, made: Gradients) -> Gradients:
     b, node = op.b, op.node
@@ -32,8 +35,8 @@ def _average_pool(op: Op, made: Gradients) -> Gradients:
     b, kernel, gradient = op.b, op.attribute("kernel_shape"), made[0]
     assert gradient is not None
     window = Window(op, kernel, op.x, op.y)
-    if any(window.begin) or any(op.attribute("pads", [])) or max(window.end) > 0:
-        gradient = b.div(gradient, b.constant(_counts(op, window), b.types[gradient]))
+    if any(op.attribute("pads", [])) or op.attribute("auto_pad", "NOTSET") in _PADDED or op.attribute("ceil_mode", 0):
+        gradient = b.mul(gradient, *(_shares(op, window, number) for number in range(len(kernel))))
     else:
         gradient = b.div(gradient, float(math.prod(kernel)))
     channels = op.fixed(op.x, [1])[0]
@@ -41,20 +44,17 @@ def _average_pool(op: Op, made: Gradients) -> Gradients:
     return [window.spread(gradient, ones, channels)]
 
 
-def _counts(op: Op, window: Window) -> np.ndarray:
-    """How many places each window's mean is over, (…) along the axes of pictures."""
-    sizes, made = op.fixed(op.x, window.axes), op.fixed(op.y, window.axes)
-    pads = op.attribute("pads", [0] * (2 * len(sizes)))[len(sizes) :]
-    if op.attribute("auto_pad", "NOTSET") not in ("NOTSET", ""):
-        pads = [max(pad, 0) for pad in window.end]
-    total = np.ones([1] * len(sizes))
-    for axis, (size, count) in enumerate(zip(sizes, made, strict=True)):
-        starts = np.arange(count)[:, None] * window.strides[axis] - window.begin[axis]
-        places = starts + np.arange(window.kernel[axis]) * window.dilations[axis]
-        low, high = (-window.begin[axis], size + pads[axis]) if op.attribute("count_include_pad", 0) else (0, size)
-        along = ((places >= low) & (places < high)).sum(axis=1)
-        total = total * along.reshape([-1 if other == axis else 1 for other in range(len(sizes))])
-    return total
+def _shares(op: Op, window: Window, number: int) -> str:
+    """What each place that a window sees is worth there along an axis: the operator on the identity says it."""
+    b, axis, pads = op.b, window.axes[number], op.attribute("pads", [0] * (2 * len(window.kernel)))
+    size = b.size(op.x, axis)
+    eye = b.op("EyeLike", b.op("Expand", b.constant(0.0, b.types[op.x]), b.concat([size, size])))
+    own = {"pads": pads[number :: len(window.kernel)]} if op.attribute("auto_pad", "NOTSET") not in _PADDED else {}
+    own |= {"kernel_shape": [window.kernel[number]], "strides": [window.strides[number]]}
+    own |= {"dilations": [window.dilations[number]]} if window.dilations[number] > 1 else {}
+    same = {name: value for name in _SAME if (value := op.attribute(name)) is not None}
+    pooled = b.op("AveragePool", b.unsqueeze(eye, [1]), **own, **same)
+    return b.unsqueeze(b.largest(pooled, [0, 1]), [*range(2, axis), *range(axis + 1, op.rank(op.x))])
 
 
 def _global_average(op: Op, made: Gradients) -> Gradients:

@@ -21,7 +21,8 @@ __all__ = ["FLOATS", "Gradients", "Op", "Rule", "nothing"]
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 Gradients = list[str | None]
-"""Gradients of inputs or outputs, in their order; None where there is none. A rule may leave out the last ones."""
+"""Gradients of inputs or outputs, in their order; None where there is none. A rule may leave out the last ones, or say
+more of them than there are."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,21 @@ class Op:
 
     def sum_to(self, gradient: str, made: str, read: str) -> str:
         """Gradient of a tensor that was repeated: summed over the axes that it was repeated along."""
-        wide, narrow = self.rank(made), self.rank(read)
-        lead = wide - narrow
-        ones = [
-            axis + lead
-            for axis, size in enumerate(self.sizes(read))
-            if size == 1 and self.is_fixed(read, [axis]) and not self._is_one(made, axis + lead)
-        ]
-        summed = self.b.reduce_sum(gradient, ones, keep=True)
+        lead = self.rank(made) - self.rank(read)
+        summed = self.sum_repeated(gradient, made, read, self.rank(read), lead)
         return self.b.reduce_sum(summed, list(range(lead)), keep=False)
 
-    def _is_one(self, name: str, axis: int) -> bool:
-        return self.sizes(name)[axis] == 1 and self.is_fixed(name, [axis])
+    def sum_repeated(self, gradient: str, made: str, read: str, count: int, lead: int) -> str:
+        """Sum over those of the first axes of a tensor, laid behind `lead` others, that it was repeated along."""
+        axes = [axis for axis in range(count) if self._is_repeated(made, axis + lead, read, axis)]
+        if not self.is_fixed(read, axes):  # sizes of one are assumed
+            return self.b.sum_where_one(gradient, read, lead)
+        return self.b.reduce_sum(gradient, [axis + lead for axis in axes], keep=True)
+
+    def _is_repeated(self, made: str, place: int, read: str, axis: int) -> bool:
+        if self.sizes(read)[axis] != 1:
+            return False
+        return self.sizes(made)[place] != 1 or (self.is_fixed(read, [axis]) and not self.is_fixed(made, [place]))
 
     def refusal(self, fact: str, remedy: str) -> ModelError:
         """Say why this node is not differentiated."""

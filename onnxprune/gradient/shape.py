@@ -43,8 +43,8 @@ def _split(op: Op, made: Gradients) -> Gradients:
 def _slice(op: Op, made: Gradients) -> Gradients:
     b, rank, gradient = op.b, op.rank(op.x), made[0]
     assert gradient is not None
-    starts, ends = op.reads(1), op.reads(2)
-    count = op.sizes(starts)[0]
+    count = op.sizes(op.reads(1))[0]
+    starts, ends = (b.cast(op.reads(place), TensorProto.INT64) for place in (1, 2))
     given = op.value(3) if op.reads(3) else np.arange(count)
     if given is None:
         raise op.refusal("its axes are computed", "store them")
@@ -54,7 +54,7 @@ def _slice(op: Op, made: Gradients) -> Gradients:
         raise op.refusal("its steps are computed", "store them")
     strides = [int(step) for step in stored.ravel()]
     if all(step == 1 for step in strides):
-        return [_between_zeros(op, gradient, axes)]
+        return [_between_zeros(op, gradient, axes, (starts, ends))]
     for number in reversed(range(count)):
         own = [b.op("Slice", part, b.ints(number), b.ints(number + 1)) for part in (starts, ends)]
         places = b.op("Slice", b.range(b.size(op.x, axes[number])), *own, b.ints(0), b.ints(strides[number]))
@@ -84,12 +84,12 @@ def _laid(op: Op, places: str, axis: int, rank: int, other: str) -> str:
     return op.b.expand(laid, other)
 
 
-def _between_zeros(op: Op, gradient: str, axes: list[int]) -> str:
+def _between_zeros(op: Op, gradient: str, axes: list[int], bounds: tuple[str, str]) -> str:
     """What was cut out of the input along axes, without steps, in its old place."""
     b, rank = op.b, op.rank(op.x)
     begin, end = [b.ints(0)] * rank, [b.ints(0)] * rank
     for number, axis in enumerate(axes):
-        own = [b.op("Slice", op.reads(place), b.ints(number), b.ints(number + 1)) for place in (1, 2)]
+        own = [b.op("Slice", part, b.ints(number), b.ints(number + 1)) for part in bounds]
         size = b.size(op.x, axis)
         places = b.op("Slice", b.range(size), *own, b.ints(0))
         begin[axis] = b.op("ReduceMin", places, keepdims=1)
@@ -99,32 +99,34 @@ def _between_zeros(op: Op, gradient: str, axes: list[int]) -> str:
 
 
 def _pad(op: Op, made: Gradients) -> Gradients:
-    b, rank = op.b, op.rank(op.x)
-    assert made[0] is not None
-    pads = op.reads(1)
-    if op.reads(3):
-        value, axes = op.value(1), op.value(3)
-        if value is None or axes is None:
-            raise op.refusal("its sizes are computed", "store them")
-        whole, half = np.zeros(2 * rank, dtype=np.int64), len(axes)
-        for number, axis in enumerate(int(axis) % rank for axis in axes):
-            whole[axis], whole[axis + rank] = value[number], value[number + half]
-        pads = b.ints(*map(int, whole))
-    if op.attribute("mode", "constant") == "constant":
-        return [b.op("Pad", made[0], b.op("Neg", pads))]
-    value = op.value(1)
-    if value is None:
-        raise op.refusal("its sizes are computed", "store them")
-    gradient, mode = made[0], op.attribute("mode")
+    b, gradient, mode = op.b, made[0], op.attribute("mode", "constant")
+    assert gradient is not None
+    pads = _stored_pads(op) if op.reads(3) or mode != "constant" else []
+    if mode == "constant":
+        own = b.op("Pad", gradient, b.op("Neg", b.ints(*pads) if pads else op.reads(1)))
+        around = b.sub(b.total(gradient), b.total(own)) if op.wants(2) else None
+        return [own, None, None if around is None else b.like(around, op.reads(2))]
+    rank = op.rank(op.x)
     for axis in range(rank):
-        own = [int(value[axis]), int(value[axis + rank])]
-        if any(own):
+        ends = [pads[axis], pads[axis + rank]]
+        if any(ends):
             size = b.size(op.x, axis)
-            places = b.op("Pad", b.range(size), b.ints(*own), mode=mode)
+            places = b.op("Pad", b.range(size), b.ints(*ends), mode=mode)
             shape = b.concat([b.shape(op.x, 0, axis + 1), *([b.shape(gradient, axis + 1)] if axis + 1 < rank else [])])
             zeros = b.op("Expand", b.constant(0.0, b.types[gradient]), shape)
             gradient = b.scatter(zeros, _laid(op, places, axis, rank, gradient), gradient, axis)
     return [gradient]
+
+
+def _stored_pads(op: Op) -> list[int]:
+    """Sizes in front of all axes, then behind all."""
+    rank = op.rank(op.x)
+    value, axes = op.value(1), op.value(3) if op.reads(3) else np.arange(rank)
+    if value is None or axes is None:
+        raise op.refusal("its sizes are computed", "store them")
+    whole = np.zeros((2, rank), dtype=np.int64)
+    whole[:, axes.ravel()] = value.reshape(2, -1)
+    return [int(size) for size in whole.ravel()]
 
 
 def _expand(op: Op, made: Gradients) -> Gradients:
@@ -165,6 +167,16 @@ def _gather_nd(op: Op, made: Gradients) -> Gradients:
     return [op.b.op("ScatterND", op.b.zeros(op.x), op.reads(1), made[0], reduction="add")]
 
 
+def _scatter_elements(op: Op, made: Gradients) -> Gradients:
+    b, gradient, axis = op.b, made[0], op.attribute("axis", 0) % op.rank(op.x)
+    assert gradient is not None
+    if op.attribute("reduction", "none") not in ("none", "add"):
+        raise op.refusal("it takes more than sums", "write it out")
+    kept = op.attribute("reduction", "none") == "add"
+    own = gradient if kept else b.op("ScatterElements", gradient, op.reads(1), b.zeros(op.reads(2)), axis=axis)
+    return [own, None, b.op("GatherElements", gradient, op.reads(1), axis=axis) if op.wants(2) else None]
+
+
 def _scatter_nd(op: Op, made: Gradients) -> Gradients:
     b, gradient = op.b, made[0]
     assert gradient is not None
@@ -197,56 +209,52 @@ def _trilu(op: Op, made: Gradients) -> Gradients:
     return [op.b.op("Trilu", made[0], *further, upper=op.attribute("upper", 1))]
 
 
-_RESIZE: tuple[str, ...] = (
-    "antialias",
-    "coordinate_transformation_mode",
-    "cubic_coeff_a",
-    "exclude_outside",
-    "extrapolation_value",
-)
-_RESIZE += ("mode", "nearest_mode")
+_PLACES, _CROPS = "coordinate_transformation_mode", "tf_crop_and_resize"
+_RESIZE = ("antialias", _PLACES, "cubic_coeff_a", "exclude_outside", "mode", "nearest_mode")
+"""Attributes that places are weighed by; what is put where there is none (extrapolation_value) is no weight."""
 
 
 def _resize(op: Op, made: Gradients) -> Gradients:
-    b, rank, gradient = op.b, op.rank(op.x), made[0]
+    rank, gradient, b = op.rank(op.x), made[0], op.b
     assert gradient is not None
     if op.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise op.refusal("it keeps the ratio of sides", "give it the sizes")
     given = op.attribute("axes")
     axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given]
-    scaled = bool(op.reads(2)) and op.sizes(op.reads(2)) != (0,)
-    same = {name: value for name in _RESIZE if (value := op.attribute(name)) is not None}
     for number, axis in enumerate(axes):
-        fixed = op.is_fixed(op.x, [axis]) and op.is_fixed(op.y, [axis])
-        if fixed and op.sizes(op.x)[axis] == op.sizes(op.y)[axis]:
+        if _is_kept(op, axis):
             continue
-        if axis == 0:
-            if op.sizes(op.x)[0] == op.sizes(op.y)[0]:
-                continue
-            raise op.refusal("it resizes the batch", "write it out")
-        # The operator on the identity: one picture per place, nothing but this axis.
-        size = b.size(op.x, axis)
-        square = b.op("Expand", b.constant(0.0, b.types[gradient]), b.concat([size, size]))
-        eye = b.op("EyeLike", square)
-        between, behind = [1] * (axis - 1), [1] * (rank - axis - 1)
-        pictures = b.reshape(
-            eye,
-            b.concat([size, *([b.ints(*between)] if between else []), size, *([b.ints(*behind)] if behind else [])]),
-        )
-        own = b.op("Slice", op.reads(2 if scaled else 3), b.ints(number), b.ints(number + 1))
-        one = b.constant([1.0], TensorProto.FLOAT)
-        each = [one if scaled else b.ints(1)] * rank
-        if not scaled:
-            each[0] = size
-        each[axis] = own
-        sizes = b.concat(each)
-        inputs = [pictures, "", sizes] if scaled else [pictures, "", "", sizes]
-        rows = b.make("Resize", inputs, **same)[0]
-        matrix = b.reshape(rows, b.concat([size, b.ints(-1)]))
+        matrix = _weights_along(op, axis, number, len(axes))
         order = [*(a for a in range(rank) if a != axis), axis]
         product = b.op("MatMul", b.transpose(gradient, order), b.transpose(matrix, [1, 0]))
         gradient = b.transpose(product, [int(a) for a in np.argsort(order)])
     return [gradient]
+
+
+def _is_kept(op: Op, axis: int) -> bool:
+    """Tell whether nothing happens along an axis, at any sizes; that a batch is not resized is assumed."""
+    if op.sizes(op.x)[axis] != op.sizes(op.y)[axis] or op.attribute(_PLACES) == _CROPS:
+        return False
+    return axis == 0 or (op.is_fixed(op.x, [axis]) and op.is_fixed(op.y, [axis]))
+
+
+def _weights_along(op: Op, axis: int, number: int, count: int) -> str:
+    """What each place along an axis gives to each of the result: the operator on the identity, a picture per place."""
+    b, size = op.b, op.b.size(op.x, axis)
+    eye = b.op("EyeLike", b.op("Expand", b.constant(0.0, b.types[op.x]), b.concat([size, size])))
+    pictures = b.reshape(eye, b.concat([b.ints(1), size, b.ints(1), size]))
+    scaled = bool(op.reads(2)) and op.sizes(op.reads(2)) != (0,)
+    own = b.op("Slice", op.reads(2 if scaled else 3), b.ints(number), b.ints(number + 1))
+    one = b.constant([1.0], TensorProto.FLOAT)
+    sizes = [one, one, one, own] if scaled else [b.ints(1), size, b.ints(1), own]
+    same = {name: value for name in _RESIZE if (value := op.attribute(name)) is not None}
+    part = ""
+    if same.get(_PLACES) == _CROPS:
+        ends = [b.op("Slice", op.reads(1), b.ints(place), b.ints(place + 1)) for place in (number, number + count)]
+        kind = b.types[op.reads(1)]
+        part = b.concat([b.constant([0.0] * 3, kind), ends[0], b.constant([1.0] * 3, kind), ends[1]])
+    inputs = [pictures, part, b.concat(sizes)] if scaled else [pictures, part, "", b.concat(sizes)]
+    return b.reshape(b.make("Resize", inputs, **same)[0], b.concat([size, b.ints(-1)]))
 
 
 RULES: dict[tuple[str, str], Rule] = {
@@ -261,6 +269,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("", "Gather"): _gather,
     ("", "GatherElements"): _gather_elements,
     ("", "GatherND"): _gather_nd,
+    ("", "ScatterElements"): _scatter_elements,
     ("", "ScatterND"): _scatter_nd,
     ("", "DepthToSpace"): _depth_to_space,
     ("", "SpaceToDepth"): _space_to_depth,
