@@ -120,7 +120,8 @@ def _compare(argv: Sequence[str]) -> None:
         check_target(arguments.report, (arguments.original, *arguments.others), companions=())
     bar = Bar(Console(stderr=True), quiet=arguments.quiet)
     with _logging(verbose=arguments.verbose), closing(bar):
-        facts = compare_files(arguments.original, arguments.others, asked, clock=Clock(bar))
+        journal = None if arguments.report is None else arguments.report.with_suffix(".partial")
+        facts = compare_files(arguments.original, arguments.others, asked, journal=journal, clock=Clock(bar))
     broken = [said for condition in asked.fail_if for said in condition.broken(facts)]
     if arguments.report is not None:
         with stage_text(arguments.report, to_json(facts)) as staged:

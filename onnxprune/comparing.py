@@ -1,5 +1,6 @@
 """Networks judged beside their original: read, run side by side, add up, describe. This page is the whole way."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ from onnxprune.calibrate.given import open_calibration
 from onnxprune.calibrate.synthetic import synthesise
 from onnxprune.comparison import Comparison
 from onnxprune.errors import DataError, OnnxPruneError
-from onnxprune.evaluate import Pair, Runner, kind_of, latencies, runner_of
+from onnxprune.evaluate import CLASSES, Pair, Runner, kind_of, latencies, runner_of
 from onnxprune.facts import place_of, placed, versions
 from onnxprune.graph import io
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import choose_providers
+from onnxprune.journal import Journal
 from onnxprune.options import Options
 from onnxprune.progress import Clock
 from onnxprune.shapes.infer import infer_shapes
+from onnxprune.shifts import open_shifts, shifts_of
 
 __all__ = ["compare_files"]
 
@@ -44,7 +47,12 @@ class _Opened:
 
 
 def compare_files(
-    original: Path, others: Sequence[Path], asked: Comparison, *, clock: Clock | None = None
+    original: Path,
+    others: Sequence[Path],
+    asked: Comparison,
+    *,
+    journal: Path | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Compare networks with an original.
 
@@ -53,6 +61,8 @@ def compare_files(
     original : Path
     others : sequence of Path
     asked : Comparison
+    journal : Path, optional
+        Where results under shift are kept until all is done: an interrupted comparison goes on from there.
     clock : Clock, optional
 
     Returns
@@ -85,17 +95,28 @@ def compare_files(
     for each, latency in zip(opened, times, strict=True):
         each.facts["latency"] = latency.facts
     before = opened[0].facts["params"]
+    removed = [1 - each.facts["params"] / before if before else 0.0 for each in opened[1:]]
+    shifted: dict[str, Any] = dict.fromkeys(("corruptions", "noise", "potential", "excess"))
+    if asked.shifts:
+        if asked.control is not None:
+            control = _opened(asked.control, "control", asked, clock)
+            runners.append(runner_of(control.model, opened[0].model, providers, "control"))
+        shifts = open_shifts(runners, _classes_of(judged), data, network)
+        keys = [each.facts["sha256"] for each in opened]
+        notes = Journal(journal, json.dumps([keys, asked.request(), data.count], sort_keys=True))
+        shifted = shifts_of(shifts, removed, asked, notes, clock)
+        notes.close()
     return {
         "kind": "compare",
         "original": opened[0].facts,
         "networks": [
             {
                 **each.facts,
-                "removed": 1 - each.facts["params"] / before if before else None,
+                "removed": share,
                 "outputs": {name: pair.facts() for name, pair in found.pairs.items()},
                 "skipped": found.skipped,
             }
-            for each, found in zip(opened[1:], judged, strict=True)
+            for each, found, share in zip(opened[1:], judged, removed, strict=True)
         ],
         "data": {
             "origin": data.origin,
@@ -103,10 +124,22 @@ def compare_files(
             "labelled": data.labels is not None,
             "notes": list(data.notes),
         },
+        **shifted,
         "request": asked.request(),
         "time": clock.rounded(),
         "versions": versions(),
     }
+
+
+def _classes_of(judged: Sequence["_Judged"]) -> str:
+    """The output that classes are read off."""
+    for found in judged:
+        for name, pair in found.pairs.items():
+            if pair.kind == CLASSES:
+                return name
+    raise DataError(
+        "--corruptions, --noise and --potential are about classes, and no output has a row of scores per input"
+    )
 
 
 def _names(others: Sequence[Path]) -> list[str]:

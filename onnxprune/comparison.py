@@ -31,6 +31,12 @@ class Comparison:
         For inputs with symbolic dimensions.
     providers : tuple of str
     seed : int
+    corruptions, noise, potential : bool
+        Whether networks are looked at on corrupted pictures, with noise, and by how far one may prune.
+    inputs, draws : int
+        How many inputs get noise, and how often.
+    control : Path or None
+        A network that was trained apart, to compare noise similarity with.
     fail_if : tuple of Condition
         What makes it fail.
     """
@@ -45,6 +51,12 @@ class Comparison:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     providers: tuple[str, ...] = ()
     seed: int = 0
+    corruptions: bool = False
+    noise: bool = False
+    potential: bool = False
+    inputs: int = 200
+    draws: int = 10
+    control: Path | None = None
     fail_if: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
@@ -56,6 +68,11 @@ class Comparison:
         """
         if self.data is None and self.labels is not None:
             raise UsageError("--labels is about the data of --data: give those too, or leave it out")
+        for flag, value in (("--inputs", self.inputs), ("--draws", self.draws)):
+            if value < 1:
+                raise UsageError(f"{flag} {value}: give a whole number from 1 on")
+        if self.control is not None and not self.noise:
+            raise UsageError("--control is what --noise compares with: add that, or leave it out")
         # What both commands are asked for is checked in one place.
         Options(
             calib=self.data,
@@ -68,6 +85,11 @@ class Comparison:
             input_shapes=self.input_shapes,
             seed=self.seed,
         )
+
+    @property
+    def shifts(self) -> bool:
+        """Tell whether anything is asked for that inputs are shifted for."""
+        return self.corruptions or self.noise or self.potential
 
     @property
     def scale(self) -> Scale | None:
@@ -85,6 +107,12 @@ class Comparison:
             "mean": list(self.mean),
             "std": list(self.std),
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
+            "corruptions": self.corruptions,
+            "noise": self.noise,
+            "potential": self.potential,
+            "inputs": self.inputs,
+            "draws": self.draws,
+            "control": None if self.control is None else str(self.control),
             "seed": self.seed,
             "fail_if": [condition.text for condition in self.fail_if],
         }

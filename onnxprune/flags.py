@@ -1,11 +1,9 @@
 """The command's flags: what can be written on the command line, and what `--help` says of it."""
 
 import argparse
-import os
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
 
 from onnxprune.budget import ALLOCATIONS
 from onnxprune.comparison import Comparison
@@ -15,6 +13,7 @@ from onnxprune.evaluate import MEASURABLE, parse_condition
 from onnxprune.methods import METHODS
 from onnxprune.methods.sparsity import SPARSIFIERS
 from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
+from onnxprune.parsing import Parser, new_parser
 
 __all__ = [
     "compare_parser",
@@ -40,36 +39,7 @@ is about three quarters of the parameters. Exit codes: 0 done, 1 refused or fail
 failed (nothing written) or --fail-if of `onnxprune compare` holds, 130 interrupted."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; `{self.prog} --help` lists the options")
-
-    def value(self, flag: str, metavar: str, text: str, **more: Any) -> None:
-        """Add a flag that takes a value."""
-        self.add_argument(flag, metavar=metavar, help=text, **more)
-
-    def names(self, flag: str, metavar: str, text: str) -> None:
-        """Add a flag that takes a value and can be given several times."""
-        self.value(flag, metavar, f"{text} (repeatable)", action="append", default=[])
-
-    def switch(self, *flags: str, text: str) -> None:
-        """Add a flag without a value."""
-        self.add_argument(*flags, action="store_true", help=text)
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    try:
-        columns = os.get_terminal_size().columns
-    except OSError:
-        columns = 110
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=min(columns, 110))
-
-
-def _parser(prog: str, description: str, epilog: str = "") -> _Parser:
-    return _Parser(prog=prog, description=description, epilog=epilog, formatter_class=_formatter, allow_abbrev=False)
-
-
-def _add_common(parser: _Parser) -> None:
+def _add_common(parser: Parser) -> None:
     parser.names(
         "--include", "NAME", "prune only what these nodes or tensors touch; a name, or a pattern that matches all of it"
     )
@@ -96,7 +66,7 @@ def _add_common(parser: _Parser) -> None:
     parser.value("--report", "FILE", "write every number to FILE.json", type=Path)
 
 
-def _add_data(parser: _Parser, flag: str = "--calib") -> None:
+def _add_data(parser: Parser, flag: str = "--calib") -> None:
     most, held = "all" if flag == "--data" else "up to 4096", " on a quarter at least, held out"
     parser.value(
         flag,
@@ -133,7 +103,7 @@ def _add_data(parser: _Parser, flag: str = "--calib") -> None:
     )
 
 
-def _add_choice(parser: _Parser) -> None:
+def _add_choice(parser: Parser) -> None:
     """Flags about what goes: those that a prune and a family have in common."""
     methods = "; ".join(f"{name}: {recipe.summary}" for name, recipe in METHODS.items()).replace("%", "%%")
     measures, allocations, refits, orders = map(", ".join, (MEASURES, ALLOCATIONS, REFITS, LAYER_ORDERS))
@@ -217,7 +187,7 @@ def _add_choice(parser: _Parser) -> None:
 
 def prune_parser() -> argparse.ArgumentParser:
     """Return the parser of `onnxprune IN OUT`."""
-    parser = _parser("onnxprune", _DESCRIPTION, _EPILOG)
+    parser = new_parser("onnxprune", _DESCRIPTION, _EPILOG)
     parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
     parser.add_argument("output", metavar="OUT", type=Path, nargs="?", help="the file to write")
     parser.value("--ratio", "R", "share to REMOVE, between 0 and 1; met within one percentage point", type=float)
@@ -247,7 +217,7 @@ def prune_parser() -> argparse.ArgumentParser:
 
 def family_parser() -> argparse.ArgumentParser:
     """Return the parser of `onnxprune family IN OUTDIR`."""
-    parser = _parser("onnxprune family", _FAMILY)
+    parser = new_parser("onnxprune family", _FAMILY)
     parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to prune")
     parser.add_argument("folder", metavar="OUTDIR", type=Path, help="where the members go, as IN-0.2.onnx")
     parser.value(
@@ -259,10 +229,20 @@ def family_parser() -> argparse.ArgumentParser:
 
 def compare_parser() -> argparse.ArgumentParser:
     """Return the parser of `onnxprune compare ORIGINAL PRUNED…`."""
-    parser = _parser("onnxprune compare", _COMPARE)
+    parser = new_parser("onnxprune compare", _COMPARE)
     parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the ONNX file that the others are judged by")
     parser.add_argument("others", metavar="PRUNED", type=Path, nargs="+", help="files of any origin, same inputs")
     _add_data(parser, "--data")
+    parser.switch("--corruptions", text="see how often answers are right on corrupted pictures: 19 kinds, 5 severities")
+    parser.switch("--noise", text="see how alike networks answer under noise, in 15 levels")
+    parser.switch(
+        "--potential",
+        text="say up to which of the networks' ratios the error stays within half a point, for clean, corrupted and "
+        "noisy inputs, and how the excess error grows with the ratio",
+    )
+    parser.value("--control", "FILE", "a network trained apart, for --noise to compare with", type=Path)
+    parser.value("--inputs", "N", "inputs that get noise (default: 200)", type=int, default=200)
+    parser.value("--draws", "N", "times that they do, for each level (default: 10)", type=int, default=10)
     parser.names(
         "--fail-if",
         "CONDITION",
@@ -297,13 +277,21 @@ def comparison(arguments: argparse.Namespace) -> Comparison:
         input_shapes=input_shapes(arguments),
         providers=tuple(name for text in arguments.providers for name in text.split(",")),
         seed=arguments.seed,
+        corruptions=arguments.corruptions,
+        noise=arguments.noise,
+        potential=arguments.potential,
+        inputs=arguments.inputs,
+        draws=arguments.draws,
+        control=arguments.control,
         fail_if=tuple(parse_condition(text) for text in arguments.fail_if),
     )
 
 
 def inspect_parser() -> argparse.ArgumentParser:
     """Return the parser of `onnxprune inspect IN`."""
-    parser = _parser("onnxprune inspect", "Show groups of channels, what is pinned and why, and how far one could go.")
+    parser = new_parser(
+        "onnxprune inspect", "Show groups of channels, what is pinned and why, and how far one could go."
+    )
     parser.add_argument("input", metavar="IN", type=Path, help="the ONNX file to look at")
     parser.value(
         "--min-keep",

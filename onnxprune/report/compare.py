@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxprune.report.rows import new_table, number, row, seconds
+from onnxprune.report.shifts import shift_lines
 
 __all__ = ["compare_view"]
 
@@ -47,6 +48,7 @@ def compare_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]
             Text(f"{network['name']}: {name} is {why}: not compared.", style="yellow")
             for name, why in network["skipped"].items()
         ]
+    parts += shift_lines(facts)
     data = facts["data"]
     kind = "inputs that were made up" if data["origin"] == "synthetic" else "samples"
     classes = "" if data["labelled"] else ", without classes"

@@ -1,0 +1,143 @@
+"""What accuracy on clean inputs hides: errors under shift, how far one may prune for each, how noise parts networks.
+
+    prune potential   P(D; δ) = max {r : err(r, D) ≤ err(0, D) + δ}, over the networks at hand
+    excess error      e = [err(r, D′) − err(r, D)] − [err(0, D′) − err(0, D)];  slope s of e ≈ s·r, through the origin
+    noise similarity  share of equal classes, and mean ‖p − q‖₂, of x + U[−ε, ε]
+
+Errors are shares of wrong answers; where classes are not known, of answers that differ from the original's on the clean
+picture.
+
+References
+----------
+L. Liebenwein, C. Baykal, B. Carter, D. Gifford, D. Rus, "Lost in pruning: the effects of pruning neural networks beyond
+test accuracy", MLSys 2021, arXiv 2103.03014, sections 4 and 5.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.evaluate.figures import log_shares
+
+__all__ = ["DELTA", "LEVELS", "Excess", "excess_error", "noise_similarity", "potential"]
+
+Predict = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+"""Scores (n, c) of inputs (n, …)."""
+
+DELTA = 0.005
+"""Error that may be added: half a point."""
+LEVELS = tuple(0.7 * number / 14 for number in range(15))
+"""Noise that is added to inputs, as shares of their standard deviation."""
+_BOOTSTRAPS = 1000
+
+
+def potential(ratios: Sequence[float], errors: Sequence[float], original: float, *, delta: float = DELTA) -> float:
+    """The largest ratio of networks whose error is no more than so much above the original's.
+
+    Parameters
+    ----------
+    ratios, errors : sequence of float
+        Of networks in any order. A larger ratio may do where a smaller one does not: it counts.
+    original : float
+        The original's error.
+    delta : float
+
+    Returns
+    -------
+    float
+        0 where none of them does.
+
+    Examples
+    --------
+    >>> potential([0.3, 0.5, 0.7], [0.06, 0.064, 0.09], 0.06)
+    0.5
+    """
+    most = original + delta + 1e-12
+    return max((ratio for ratio, error in zip(ratios, errors, strict=True) if error <= most), default=0.0)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Slope of the excess error over the ratio, and a band that holds 95 of 100 slopes of points drawn again."""
+
+    slope: float
+    low: float
+    high: float
+
+
+def excess_error(ratios: Sequence[float], excess: Sequence[float], rng: np.random.Generator) -> Excess:
+    """Fit a line through the origin.
+
+    Parameters
+    ----------
+    ratios, excess : sequence of float
+        One pair of each network and distribution.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Excess
+    """
+    x, y = np.asarray(ratios, dtype=np.float64), np.asarray(excess, dtype=np.float64)
+    drawn = rng.integers(0, x.size, (_BOOTSTRAPS, x.size))
+    every = _slopes(x[drawn], y[drawn])
+    low, high = np.percentile(every, (2.5, 97.5))
+    return Excess(float(_slopes(x[None], y[None])[0]), float(low), float(high))
+
+
+def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((x * y).sum(axis=1) / np.maximum(np.square(x).sum(axis=1), 1e-30))
+
+
+def noise_similarity(
+    original: Predict,
+    others: Sequence[Predict],
+    inputs: NDArray[np.float32],
+    *,
+    draws: Sequence[int],
+    seed: int,
+    levels: Sequence[float] = LEVELS,
+    batch: int = 128,
+    advance: Callable[[], None] = lambda: None,
+) -> NDArray[np.float64]:
+    """Run networks on inputs with noise.
+
+    Parameters
+    ----------
+    original : callable
+    others : sequence of callable
+    inputs : ndarray (n, …)
+    draws : sequence of int
+        Numbers of the draws of noise for each input, all of them for each level.
+    seed : int
+        Noise of an input depends on this, the draw and the input's number, and is the same for all levels but its size.
+    levels : sequence of float
+        Of what is added, uniform between ± that share of the inputs' standard deviation.
+    batch : int
+        Inputs that are run at once; it changes nothing.
+    advance : callable
+        Called after each draw of each level.
+
+    Returns
+    -------
+    ndarray (networks, levels, 2)
+        Share of equal classes, and mean distance of probabilities.
+    """
+    found = np.zeros((len(others), len(levels), 2))
+    spread = float(inputs.std())
+    for draw in draws:
+        noise = [np.random.default_rng([seed, 13, draw, number]) for number in range(len(inputs))]
+        drawn = np.stack([rng.uniform(-1, 1, inputs.shape[1:]) for rng in noise]).astype(np.float32)
+        for place, level in enumerate(levels):
+            moved = inputs + np.float32(level * spread) * drawn
+            for start in range(0, len(inputs), batch):
+                part = moved[start : start + batch]
+                logs = log_shares(original(part))
+                for number, other in enumerate(others):
+                    own = log_shares(other(part))
+                    found[number, place, 0] += (own.argmax(axis=1) == logs.argmax(axis=1)).sum()
+                    found[number, place, 1] += np.linalg.norm(np.exp(own) - np.exp(logs), axis=1).sum()
+            advance()
+    return found / (len(inputs) * len(draws))

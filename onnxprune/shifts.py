@@ -1,0 +1,270 @@
+"""Networks under shift: corrupted pictures and noise; errors, prune potential, excess error, how noise parts them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots
+from onnxprune.calibrate.layout import channel_axis
+from onnxprune.comparison import Comparison
+from onnxprune.errors import DataError
+from onnxprune.evaluate import Runner
+from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from onnxprune.evaluate.robustness import DELTA, LEVELS, excess_error, noise_similarity, potential
+from onnxprune.journal import Journal
+from onnxprune.progress import Clock
+
+__all__ = ["Shifts", "open_shifts", "shifts_of"]
+
+_BYTES = 1 << 29
+"""Inputs that are held in memory."""
+_CHUNK = 256
+"""Pictures that are corrupted at once, whatever the batches are."""
+_USUAL = 3
+"""Severity that potentials and excess errors are told for, as published."""
+_NOISES = LEVELS[2::3]
+"""Levels of noise that errors are told for."""
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """Networks, and inputs to shift.
+
+    Attributes
+    ----------
+    predict : sequence of callable
+        Scores of inputs by each network, the original's first.
+    inputs : ndarray (n, c, h, w) or (n, …)
+    truth : ndarray of int (n,)
+        Classes, or the original's answers where those are not known.
+    axis : int or None
+        That of the channels, where inputs are pictures.
+    low, high : ndarray
+        Black and white of each channel: the least and the largest that there is.
+    """
+
+    predict: Sequence[Callable[[NDArray[np.float32]], NDArray[Any]]]
+    inputs: NDArray[np.float32]
+    truth: NDArray[np.int64]
+    axis: int | None
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def errors(self, change: Callable[[NDArray[np.float32], int], NDArray[np.float32]]) -> list[float]:
+        """Share of wrong answers of each network on inputs that are changed, chunk by chunk."""
+        wrong = np.zeros(len(self.predict))
+        for start in range(0, len(self.inputs), _CHUNK):
+            part = change(self.inputs[start : start + _CHUNK], start)
+            truth = self.truth[start : start + _CHUNK]
+            wrong += [(predict(part).argmax(axis=1) != truth).sum() for predict in self.predict]
+        return [float(value) for value in wrong / len(self.inputs)]
+
+    def corrupted(
+        self, kind: str, severity: int, seed: int, part: NDArray[np.float32], start: int
+    ) -> NDArray[np.float32]:
+        """Inputs as pictures between black and white, corrupted, and back."""
+        assert self.axis is not None
+        rng = np.random.default_rng([seed, 14, list(CORRUPTIONS).index(kind), severity, start])
+        pictures = np.moveaxis((part - self.low) / (self.high - self.low), self.axis, 1)
+        changed = np.moveaxis(corrupted(np.ascontiguousarray(pictures), kind, severity, rng), 1, self.axis)
+        return np.asarray(changed * (self.high - self.low) + self.low, dtype=np.float32)
+
+    def noisy(self, level: float, seed: int, part: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """Inputs with uniform noise."""
+        rng = np.random.default_rng([seed, 15, start])
+        added = rng.uniform(-1, 1, part.shape).astype(np.float32)
+        return part + np.float32(level * self.inputs.std()) * added
+
+
+def open_shifts(runners: Sequence[Runner], output: str, data: Calibration, network: Network) -> Shifts:
+    """Read the inputs, as many as memory takes.
+
+    Parameters
+    ----------
+    runners : sequence of Runner
+        The original first.
+    output : str
+        The one that classes are read off.
+    data : Calibration
+    network : Network
+
+    Returns
+    -------
+    Shifts
+
+    Raises
+    ------
+    DataError
+        If the network takes several inputs, or no numbers.
+    """
+    slots = Slots.of(network)
+    if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f":
+        raise DataError("--corruptions, --noise and --potential shift the one input of numbers that a network has")
+    (slot,) = slots.inputs
+    each = int(np.prod(slot.shape)) * 4 // max(slots.batch if slots.fixed else 1, 1)
+    count = min(data.count, max(_BYTES // max(each, 1), slots.batch))
+    chosen = np.arange(count) * data.count // count
+    batches = list(data.start(chosen))
+    shapes = {batch.feeds[slot.name].shape[1:] for batch in batches}
+    if len(shapes) != 1:
+        raise DataError("--corruptions, --noise and --potential take samples of one size; give such")
+    inputs = np.concatenate([batch.feeds[slot.name] for batch in batches]).astype(np.float32)
+    numbers = np.concatenate([batch.numbers for batch in batches])
+    predict = [partial(_scores, runner, slot, output, slots.batch) for runner in runners]
+    truth = predict[0](inputs).argmax(axis=1) if data.labels is None else data.labels[numbers]
+    axis = channel_axis(slot) if inputs.ndim == 4 else None
+    axis = None if axis is None else axis % inputs.ndim
+    over = tuple(place for place in range(inputs.ndim) if place != axis)
+    low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))
+    return Shifts(predict, inputs, truth, axis, low, np.where(high > low, high, low + 1).astype(np.float32))
+
+
+def _scores(runner: Runner, slot: Slot, output: str, batch: int, inputs: NDArray[np.float32]) -> NDArray[Any]:
+    """Scores of inputs, in batches that the network takes; the last one is filled up."""
+    found = []
+    for start in range(0, len(inputs), batch):
+        part = inputs[start : start + batch].astype(slot.dtype)
+        lacking = batch - len(part) if slot.axis is not None and slot.dims[slot.axis] is not None else 0
+        wide = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
+        scores = runner.run({slot.name: wide})[output]
+        found.append(scores.reshape(len(wide), -1)[: len(part)])
+    return np.concatenate(found)
+
+
+def shifts_of(
+    shifts: Shifts, ratios: Sequence[float], asked: Comparison, journal: Journal, clock: Clock
+) -> dict[str, Any]:
+    """Find out what was asked for.
+
+    Parameters
+    ----------
+    shifts : Shifts
+        The control last, where there is one.
+    ratios : sequence of float
+        Shares of the parameters that the networks have lost.
+    asked : Comparison
+    journal : Journal
+    clock : Clock
+
+    Returns
+    -------
+    dict
+        "corruptions", "noise", "potential" and "excess", None for what was not asked for.
+
+    Raises
+    ------
+    DataError
+        If corruptions are asked for and inputs are no pictures.
+    """
+    found: dict[str, Any] = dict.fromkeys(("corruptions", "noise", "potential", "excess"))
+    own = Shifts(shifts.predict[: 1 + len(ratios)], *list(vars(shifts).values())[1:])
+    if asked.corruptions or (asked.potential and shifts.axis is not None):
+        found["corruptions"] = _corruptions(own, asked.seed, journal, clock)
+    if asked.noise:
+        found["noise"] = _noise(shifts, len(ratios), asked, journal, clock)
+    if asked.potential:
+        found |= _potential(own, ratios, found["corruptions"], asked, journal, clock)
+    return found
+
+
+def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> dict[str, Any]:
+    if shifts.axis is None:
+        raise DataError("--corruptions needs pictures of one or three colours, which the network does not take")
+    coloured = shifts.inputs.shape[shifts.axis] > 1
+    kinds = [name for name, kind in CORRUPTIONS.items() if coloured or not kind.coloured]
+    errors: dict[str, list[list[float]]] = {}
+    with clock.stage("corrupt", len(kinds) * len(SEVERITIES)):
+        for kind in kinds:
+            errors[kind] = []
+            for severity in SEVERITIES:
+                change = partial(shifts.corrupted, kind, severity, seed)
+                errors[kind].append(journal.once(f"{kind}/{severity}", partial(shifts.errors, change)))
+                clock.progress.advance()
+    return {
+        "severities": list(SEVERITIES),
+        "kinds": {
+            kind: {
+                "original": [1 - error[0] for error in found],
+                "networks": [[1 - error[1 + k] for error in found] for k in range(len(shifts.predict) - 1)],
+            }
+            for kind, found in errors.items()
+        },
+    }
+
+
+def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, clock: Clock) -> dict[str, Any]:
+    inputs = shifts.inputs[: asked.inputs]
+    total = np.zeros((len(shifts.predict) - 1, len(LEVELS), 2))
+    with clock.stage("noise", asked.draws):
+        for draw in range(asked.draws):
+
+            def drawn(draw: int = draw) -> list[Any]:
+                one = noise_similarity(shifts.predict[0], shifts.predict[1:], inputs, draws=[draw], seed=asked.seed)
+                told: list[Any] = one.tolist()
+                return told
+
+            total += np.asarray(journal.once(f"noise/{draw}", drawn)) / asked.draws
+            clock.progress.advance()
+    every = [{"agreement": rows[:, 0].tolist(), "distance": rows[:, 1].tolist()} for rows in total]
+    return {
+        "levels": list(LEVELS),
+        "inputs": len(inputs),
+        "draws": asked.draws,
+        "networks": every[:networks],
+        "control": every[networks] if len(every) > networks else None,
+    }
+
+
+def _potential(
+    shifts: Shifts,
+    ratios: Sequence[float],
+    corruptions: dict[str, Any] | None,
+    asked: Comparison,
+    journal: Journal,
+    clock: Clock,
+) -> dict[str, Any]:
+    """Potentials for clean inputs, each corruption and each level of noise; excess errors of all that is shifted."""
+    with clock.stage("potential", 1 + len(_NOISES)):
+        clean = journal.once("clean", lambda: shifts.errors(lambda part, _: part))
+        shifted = dict(_usual(corruptions)) if corruptions is not None else {}
+        for level in _NOISES:
+            change = partial(shifts.noisy, level, asked.seed)
+            shifted[f"noise {level:.2g}"] = journal.once(f"noisy/{level:.4f}", partial(shifts.errors, change))
+            clock.progress.advance()
+    told = {"clean": clean, **shifted}
+    points = {
+        number: [
+            (ratios[number], (errors[1 + number] - clean[1 + number]) - (errors[0] - clean[0]))
+            for errors in shifted.values()
+        ]
+        for number in range(len(ratios))
+    }
+    every = [point for own in points.values() for point in own]
+    x, y = ([point[side] for point in every] for side in (0, 1))
+    line = excess_error(x, y, np.random.default_rng([asked.seed, 16]))
+    return {
+        "potential": {
+            "delta": 100 * DELTA,
+            "distributions": {
+                name: {
+                    "original_error": errors[0],
+                    "errors": errors[1:],
+                    "potential": potential(ratios, errors[1:], errors[0]),
+                }
+                for name, errors in told.items()
+            },
+        },
+        "excess": {"points": [list(point) for point in every], **vars(line)},
+    }
+
+
+def _usual(corruptions: dict[str, Any]) -> Iterator[tuple[str, list[float]]]:
+    """Errors of all networks under each corruption, at the usual severity."""
+    place = SEVERITIES.index(_USUAL)
+    for kind, found in corruptions["kinds"].items():
+        right = [found["original"][place], *(own[place] for own in found["networks"])]
+        yield f"{kind}/{_USUAL}", [1 - value for value in right]

@@ -1,0 +1,133 @@
+"""Networks under shift, through the command: figures against runs of one's own, and an interrupted run that goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from doors import MODELS, Command
+from net import Net
+from numpy.typing import NDArray
+
+from onnxprune import shifts
+from onnxprune.comparison import Comparison
+from onnxprune.errors import UsageError
+from onnxprune.evaluate.corruptions import CORRUPTIONS, corrupted
+from onnxprune.evaluate.robustness import LEVELS
+from onnxprune.journal import Journal
+
+RESNET = MODELS / "resnet8-mnist.onnx"
+COUNT = 40
+
+
+@pytest.fixture
+def family(command: Command, tmp_path: Path) -> list[Path]:
+    command.done("family", RESNET, tmp_path, "--ratios", "0.3,0.6", "--method", "l2", "--refit", "off", "-q")
+    rng = np.random.default_rng(0)
+    images = rng.random((COUNT, 1, 28, 28)).astype(np.float32)
+    labels = answers(RESNET, images).argmax(axis=1)
+    labels[::5] = (labels[::5] + 1) % 10
+    np.savez(tmp_path / "data.npz", input=images, labels=labels)
+    return [tmp_path / f"resnet8-mnist-{ratio}.onnx" for ratio in ("0.3", "0.6")]
+
+
+def answers(path: Path, images: NDArray[np.float32]) -> NDArray[Any]:
+    found: NDArray[Any] = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+        None, {"input": images}
+    )[0]
+    return found
+
+
+def test_figures_are_those_of_runs(command: Command, family: list[Path], tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    flags = ("--corruptions", "--potential", "--noise", "--inputs", "9", "--draws", "2", "--control", RESNET)
+    ran = command.done("compare", RESNET, *family, "--data", tmp_path / "data.npz", *flags, "--report", report)
+    assert "Prune potential" in ran.out and "gaussian_noise" in ran.out and "trained apart" in ran.out
+    told = json.loads(report.read_text(encoding="utf-8"))
+    with np.load(tmp_path / "data.npz") as stored:
+        images, labels = stored["input"], stored["labels"]
+    kinds = told["corruptions"]["kinds"]
+    assert set(kinds) == {name for name, kind in CORRUPTIONS.items() if not kind.coloured}
+    low, high = images.min(), images.max()
+    rng = np.random.default_rng([0, 14, list(CORRUPTIONS).index("contrast"), 3, 0])
+    moved = corrupted((images - low) / (high - low), "contrast", 3, rng) * (high - low) + low
+    right = [(answers(path, moved.astype(np.float32)).argmax(axis=1) == labels).mean() for path in (RESNET, *family)]
+    assert kinds["contrast"]["original"][2] == pytest.approx(right[0], abs=0.026)
+    assert [own[2] for own in kinds["contrast"]["networks"]] == pytest.approx(right[1:], abs=0.026)
+    potential = told["potential"]["distributions"]
+    assert potential["clean"]["original_error"] == pytest.approx(0.2)
+    errors = [(answers(path, images).argmax(axis=1) != labels).mean() for path in family]
+    assert potential["clean"]["errors"] == pytest.approx(errors)
+    ratios = [network["removed"] for network in told["networks"]]
+    for entry in potential.values():
+        within = [r for r, e in zip(ratios, entry["errors"], strict=True) if e <= entry["original_error"] + 0.005]
+        assert entry["potential"] == pytest.approx(max(within, default=0.0))
+    assert "contrast/3" in potential and sum(name.startswith("noise ") for name in potential) == 5
+    x, y = np.array(told["excess"]["points"]).T
+    assert told["excess"]["slope"] == pytest.approx((x @ y) / (x @ x)) and len(x) == 2 * (len(potential) - 1)
+    noise = told["noise"]
+    assert noise["levels"] == pytest.approx(LEVELS) and noise["inputs"] == 9
+    assert noise["control"]["agreement"] == [1.0] * 15 and len(noise["networks"]) == 2
+
+
+def test_an_interrupted_run_goes_on_to_the_same_figures(
+    command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, whole = tmp_path / "r.json", tmp_path / "whole.json"
+    flags = ("--data", tmp_path / "data.npz", "--corruptions", "--noise", "--inputs", "5", "--draws", "2")
+    command.done("compare", RESNET, *family, *flags, "--report", whole)
+    errors, calls = shifts.Shifts.errors, list[int]()
+
+    def counted(self: shifts.Shifts, change: Any) -> list[float]:
+        calls.append(1)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return errors(self, change)
+
+    monkeypatch.setattr(shifts.Shifts, "errors", counted)
+    ran = command("compare", RESNET, *family, *flags, "--report", report)
+    partial = tmp_path / "r.partial"
+    assert ran.code == 130 and partial.is_file() and not report.exists()
+    command.done("compare", RESNET, *family, *flags, "--report", report)
+    assert len(calls) == 90 + 1 and not partial.exists()
+    first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (whole, report))
+    assert first["corruptions"] == second["corruptions"] and first["noise"] == second["noise"]
+
+
+def test_a_journal_is_of_one_thing_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.partial"
+    assert Journal(path, "a").once("n", lambda: [1]) == [1]
+    assert Journal(path, "a").once("n", lambda: [2]) == [1]
+    assert Journal(path, "b").once("n", lambda: [3]) == [3]
+    path.write_text("{ cut off")
+    found = Journal(path, "a")
+    assert found.once("n", lambda: [4]) == [4]
+    found.close()
+    assert not path.exists() and Journal(None, "a").once("n", lambda: 5) == 5
+
+
+def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:
+    net = Net(seed=1)
+    x = net.add("Gather", net.weight(11, 6), net.input("n", 4, kind=7))
+    onnx.save(net.done(net.gemm(net.add("Flatten", x), 5, 24)), tmp_path / "words.onnx")
+    net = Net(seed=1)
+    onnx.save(net.done(net.gemm(net.input("n", 6), 5, 6)), tmp_path / "rows.onnx")
+    net = Net(seed=1)
+    onnx.save(net.done(net.conv(net.input("n", 3, 8, 8), 3, 3)), tmp_path / "maps.onnx")
+    for name, flag, word in (
+        ("words", "--noise", "one input of numbers"),
+        ("rows", "--corruptions", "pictures"),
+        ("maps", "--potential", "about classes"),
+    ):
+        path = tmp_path / f"{name}.onnx"
+        ran = command("compare", path, path, "--synthetic", "16", flag)
+        assert ran.code == 1 and word in ran.err, ran
+    assert (
+        command("compare", tmp_path / "rows.onnx", tmp_path / "rows.onnx", "--synthetic", "16", "--potential").code == 0
+    )
+    for wrong in ({"inputs": 0}, {"draws": 0}, {"control": Path("x")}):
+        with pytest.raises(UsageError):
+            Comparison(noise="control" not in wrong, **wrong)
