@@ -30,7 +30,7 @@ from onnxprune.prepare.precision import widened
 from onnxprune.progress import Clock
 from onnxprune.refine import Refiner, open_refiner
 from onnxprune.rewrite import Plan
-from onnxprune.salience import FlowSlopes, loss_slopes
+from onnxprune.salience import FlowSlopes, loss_slopes, ways
 from onnxprune.shapes.infer import infer_shapes
 from onnxprune.validate import fidelity_on
 
@@ -154,9 +154,9 @@ def _thinned(model: Model, options: Options, clock: Clock) -> _Thinned:
         with clock.stage("calibrate"):
             refiner = open_refiner(analyse(model.copy(), options), options)
     with clock.stage("score", method.rounds):
-        slopes = _slopes(model, weights, options, refiner)
+        slopes, spared = _slopes(model, weights, options, refiner, count)
         rng = np.random.default_rng([options.seed, 12])
-        kept = masks(weights, count, method, slopes, rng, clock.progress.advance)
+        kept = masks(weights, count, method, slopes, rng, clock.progress.advance, spared)
         idle = [name for name, mask in kept.items() if not mask.any()]
         if method.derivative == "flow":
             idle = [name for name, slope in slopes(kept).items() if not slope[kept[name]].any()]
@@ -199,12 +199,12 @@ def _selected(readers: dict[str, str], index: Index, options: Options) -> dict[s
 
 
 def _slopes(
-    model: Model, weights: Mapping[str, NDArray[Any]], options: Options, refiner: Refiner | None
-) -> Callable[[Masks], Mapping[str, NDArray[Any]]]:
-    """What gives derivatives by the weights, for those that stay."""
+    model: Model, weights: Mapping[str, NDArray[Any]], options: Options, refiner: Refiner | None, count: int
+) -> tuple[Callable[[Masks], Mapping[str, NDArray[Any]]], Masks | None]:
+    """What gives derivatives by the weights, for those that stay; elements that stay in any case, if so many may."""
     method, names = options.sparsifier, list(weights)
     if not method.derivative:
-        return lambda kept: {}
+        return lambda kept: {}, None
     work = model.copy()
     inline_functions(work)
     take_branches(work, options.input_shapes)
@@ -212,12 +212,15 @@ def _slopes(
     if method.derivative == "flow":
         flow = FlowSlopes(proto, names, providers, options.input_shapes, options.seed)
         wide = {name: weight.astype(np.float32) for name, weight in weights.items()}
-        return lambda kept: flow({name: np.where(kept[name], wide[name], np.float32(0)) for name in names})
+        spared = ways(flow, wide)
+        enough = sum(max(int(mask.sum()), 1) for mask in spared.values()) <= count
+        given = spared if enough else None
+        return lambda kept: flow({name: np.where(kept[name], wide[name], np.float32(0)) for name in names}), given
     if refiner is None:
         raise RefusedError(f"--method {method.name} learns from data, and none could be made up: give some by --calib")
     scores = "" if refiner.exam is None else refiner.exam.scores.output
     found = loss_slopes(proto, names, refiner.data, options.input_shapes, scores)
-    return lambda kept: found
+    return lambda kept: found, None
 
 
 def _zero(model: Model, kept: Masks) -> None:

@@ -19,7 +19,7 @@ from onnxprune import ModelError, RefusedError, UsageError, prune
 from onnxprune.cli import main
 from onnxprune.graph.runtime import CPU
 from onnxprune.methods.sparsity import SPARSIFIERS, masks
-from onnxprune.salience import FlowSlopes
+from onnxprune.salience import FlowSlopes, ways
 
 LENET = MODELS / "lenet-300-100.onnx"
 
@@ -77,6 +77,24 @@ def test_no_layer_collapses_where_others_do(density: float) -> None:
     assert left["synflow"] > 0
     if density == 1e-3:
         assert left["magnitude"] == left["snip"] == 0
+
+
+@pytest.mark.parametrize("name", ["joined", "residual", "branches", "grouped", "flattened"])
+def test_something_passes_every_layer_of_every_branch(name: str) -> None:
+    """As few as one way through each takes; the weakest branches would be cut off first."""
+    proto = NETWORKS[name]()
+    weights = {key: value for key, value in stored(proto).items() if value.ndim > 1}
+    kept = ways(FlowSlopes(proto, list(weights), (CPU,), {}), weights)
+    count, total = sum(int(mask.sum()) for mask in kept.values()), sum(value.size for value in weights.values())
+    assert all(mask.any() for mask in kept.values()) and count <= len(weights) ** 2
+    result = prune(proto, ratio=1 - count / total, sparse=True)
+    assert result.report["sparse"]["kept"] == count and result.report["sparse"]["idle"] == []
+    assert min(scores.sum() for scores in flow_of(result.model).values()) > 0
+
+
+def test_nothing_is_cut_off_of_a_residual_network() -> None:
+    result = prune(MODELS / "resnet8-mnist.onnx", ratio=0.999, sparse=True)
+    assert result.report["sparse"]["idle"] == [] and result.report["sparse"]["kept"] == 77
 
 
 @pytest.mark.parametrize("method", SPARSIFIERS)

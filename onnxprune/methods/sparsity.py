@@ -84,6 +84,7 @@ def masks(
     slopes: Callable[[Masks], Mapping[str, Reals]],
     rng: np.random.Generator,
     advance: Callable[[], None] = lambda: None,
+    spared: Masks | None = None,
 ) -> Masks:
     """Choose the weights that stay.
 
@@ -99,6 +100,8 @@ def masks(
     rng : numpy.random.Generator
     advance : callable
         Called after each round.
+    spared : dict of str to ndarray of bool, optional
+        Elements that stay in any case, no more than `count`.
 
     Returns
     -------
@@ -126,7 +129,9 @@ def masks(
             places = stays[low:high] - start
             own, other = weight.reshape(-1)[places], slope.get(name, weight).reshape(-1)[places]
             parts.append(method.score(own, other, rng))
-            if method.spares:
+            if spared is not None:
+                parts[-1][spared[name].reshape(-1)[places]] = np.inf
+            if method.spares and not np.isposinf(parts[-1]).any():
                 parts[-1][parts[-1].argmax()] = np.inf
         wanted = max(round(total * (count / total) ** (turn / method.rounds)), count)
         stays = stays[_best(np.concatenate(parts), wanted)]

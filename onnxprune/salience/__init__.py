@@ -5,6 +5,17 @@ from onnxprune.salience.flow import Flow, flow_of
 from onnxprune.salience.found import saliences
 from onnxprune.salience.removal import STATISTICS, last_to_go
 from onnxprune.salience.seeds import seeds_of
-from onnxprune.salience.slopes import FlowSlopes, loss_slopes
+from onnxprune.salience.slopes import FlowSlopes, loss_slopes, ways
 
-__all__ = ["STATISTICS", "Edges", "Flow", "FlowSlopes", "flow_of", "last_to_go", "loss_slopes", "saliences", "seeds_of"]
+__all__ = [
+    "STATISTICS",
+    "Edges",
+    "Flow",
+    "FlowSlopes",
+    "flow_of",
+    "last_to_go",
+    "loss_slopes",
+    "saliences",
+    "seeds_of",
+    "ways",
+]

@@ -18,9 +18,14 @@ from onnxprune.salience.flow import FLOWS_IN, flow_of
 from onnxprune.salience.seeds import seeds_of
 from onnxprune.shapes.infer import Shapes, infer_shapes
 
-__all__ = ["FlowSlopes", "loss_slopes", "ones_for"]
+__all__ = ["FlowSlopes", "loss_slopes", "ones_for", "ways"]
 
 Arrays = Mapping[str, NDArray[np.float32]]
+
+_SHARP, _BOOST = 4, 2.0**80
+"""Power that magnitudes are raised to where one way is looked for, and what those that it has to pass are times."""
+_SHARE, _SURE = 0.05, 0.999
+"""Share of the flow that is on the way, and that is on one element alone."""
 
 
 def ones_for(index: Index, shapes: Shapes, seed: int, run: Callable[[Feeds], object]) -> Feeds:
@@ -112,6 +117,51 @@ class FlowSlopes:
         magnitudes = {name: np.abs(value) for name, value in weights.items()}
         found = self._session.run({**self._ones, **self._seeds, **magnitudes}, list(self._of.values()))
         return {name: np.abs(found[output]) for name, output in self._of.items()}
+
+
+def ways(slopes: FlowSlopes, weights: Arrays) -> dict[str, NDArray[np.bool_]]:
+    """Find a way through every weight, so that something flows though nothing else is left.
+
+    Of the weight that a way is looked for through, magnitudes count for so much more that it takes nearly all of the
+    flow; where that is not on one element of a weight already, its largest is taken, and the flow is looked at anew.
+
+    Parameters
+    ----------
+    slopes : FlowSlopes
+    weights : mapping of str to ndarray of float32
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+        Elements of the ways; none of weights that nothing flows through.
+    """
+    found = {name: np.zeros(weight.shape, dtype=bool) for name, weight in weights.items()}
+    largest = {name: max(float(np.abs(weight).max()), 1e-30) for name, weight in weights.items()}
+    sharp: dict[str, NDArray[np.float32]] = {
+        name: ((np.abs(weight) / largest[name]) ** _SHARP).astype(np.float32) for name, weight in weights.items()
+    }
+    for name in weights:
+        if found[name].any():
+            continue
+        values = {**sharp, name: sharp[name] * np.float32(_BOOST)}
+        taken: dict[str, int] = {}
+        while True:
+            slope = slopes(values)
+            flow = {key: (value.astype(np.float64) * slope[key]).ravel() for key, value in values.items()}
+            total = float(flow[name].sum())
+            on_way = [key for key, own in flow.items() if total > 0 and own.sum() >= _SHARE * total]
+            left = [key for key in on_way if key not in taken]
+            if not left:
+                break
+            sure = [key for key in left if flow[key].max() >= _SURE * flow[key].sum()] or left[:1]
+            for key in sure:
+                taken[key] = int(flow[key].argmax())
+                alone = np.zeros_like(values[key]).ravel()
+                alone[taken[key]] = values[key].ravel()[taken[key]]
+                values[key] = alone.reshape(values[key].shape)
+        for key in on_way:
+            found[key].reshape(-1)[taken[key]] = True
+    return found
 
 
 def _ended(proto: ModelProto, index: Index, shapes: Shapes) -> ModelProto:
