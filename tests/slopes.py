@@ -183,6 +183,13 @@ def _windows() -> list[Case]:
         Case("Conv", [pictures, real(2, 2, 3, 3)], {"strides": [4, 5], "group": 2}),  # what no window sees
         Case("Conv", [pictures, real(4, 1, 1, 1)], {"strides": [2, 2], "group": 4, "pads": [1, 0, 0, 1]}),
         Case("Conv", [real(1, 2, 4, 5, 3), real(2, 2, 3, 2, 2)], {"auto_pad": "SAME_LOWER", "strides": [2, 2, 1]}),
+        # More channels than places, than offsets, and both with groups.
+        Case("Conv", [real(2, 3, 3, 2), real(7, 3, 3, 2)], {"pads": [1, 0, 1, 1]}),
+        Case("Conv", [real(2, 3, 5, 4), real(7, 3, 2, 2)], {"strides": [2, 3]}),
+        Case("Conv", [real(2, 5, 5, 4), real(6, 5, 2, 2)]),
+        Case("Conv", [real(2, 6, 5, 3), real(12, 6, 2, 2)], {"strides": [2, 1], "pads": [0, 1, 0, 0]}),
+        Case("Conv", [real(2, 12, 5), real(4, 6, 3)], {"group": 2, "dilations": [2]}),
+        Case("ConvTranspose", [real(2, 7, 2, 2), real(7, 5, 2, 2)], {"strides": [2, 1]}),
     ]
     for auto in ("SAME_UPPER", "SAME_LOWER"):
         found += [

@@ -231,6 +231,25 @@ def test_sizes_of_pictures_may_be_others_than_assumed(case: Case) -> None:
         assert found[1][name] == pytest.approx(found[0][name], rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.operator == "Conv"], ids=lambda case: case.name)
+def test_convolutions_whose_kernel_is_stored_are_differentiated_by_it_turned_round(case: Case) -> None:
+    given, feeds = model_of(replace(case, linear=True), TensorProto.FLOAT)
+    stored, values = ModelProto(), {"x0": feeds["x0"]}
+    stored.CopyFrom(given)
+    del stored.graph.input[1:]
+    kept = [numpy_helper.from_array(value, name) for name, value in feeds.items() if name != "x0"]
+    stored.graph.initializer.extend(kept)
+    seed = np.random.default_rng(3).standard_normal(value_of(given, feeds, linear=True).shape).astype(np.float32)
+    found = []
+    for proto, own in ((given, feeds), (stored, values)):
+        gradient = differentiate(proto, ["x0"])
+        assert gradient.seeds is not None
+        found.append(run(gradient, {**own, gradient.seeds["y0"]: seed})[gradient.of["x0"]])
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-5)
+    if max(case.attributes.get("strides", [1])) == 1:
+        assert all(node.op_type != "ConvTranspose" for node in gradient.proto.graph.node)
+
+
 @pytest.mark.parametrize("run_size", [1, 3])
 def test_sizes_of_one_that_are_assumed_are_summed_over_where_they_are_repeated(run_size: int) -> None:
     net = Net(seed=2)

@@ -7,9 +7,9 @@ Weights are drawn; the loss is a fixed random weighing of the outputs. Printed i
 derivative, against PyTorch in float64; that of PyTorch in float32 beside it, since a rectifier or a largest one that is
 decided otherwise by rounding is no small change; the times of a forward pass and of one with all derivatives, in
 onnxruntime and in PyTorch, and the memory at its peak. --shared DIR holds `torchvision_cpu.py`, for where
-torchvision finds no CUDA. --activations prints the time of derivatives by all activations alone, where onnxruntime
-works best (CUDA, if it is there), beside PyTorch's on the same device. Exits with 1 where an error is above 1e-4, and
-above twice that of PyTorch in float32.
+torchvision finds no CUDA. --activations prints the time of derivatives by all activations alone, --weights of those by
+all weights, where onnxruntime works best (CUDA, if it is there), beside PyTorch's on the same device. Exits with 1
+where an error is above 1e-4, and above twice that of PyTorch in float32.
 """
 
 from __future__ import annotations
@@ -151,12 +151,15 @@ def compared(name: str, batch: int) -> bool:
     return errors[worst] <= max(LIMIT, 2 * own)
 
 
-def activations(name: str, batch: int) -> None:
-    """Print the time of a forward pass and of one with derivatives by what all rectifiers make."""
+def speed(name: str, batch: int, *, weights: bool) -> None:
+    """Print the time of a forward pass and of one with derivatives: by what all rectifiers make, or by all weights."""
     model, shape = network(name)
     x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1))
     proto, providers = exported(model, x), choose_providers()
+    parameters = {key for key, _ in model.named_parameters()}
     by = [node.output[0] for node in proto.graph.node if node.op_type in ("Relu", "Clip", "Gelu", "Softmax")]
+    if weights:
+        by = [tensor.name for tensor in proto.graph.initializer if tensor.name in parameters]
     gradient = differentiate(proto, by, outputs=["y"])
     total = [helper.make_node("ReduceL2", [gradient.of[name]], [f"length_of_{name}"], keepdims=0) for name in by]
     gradient.proto.graph.node.extend(total)  # so that what is copied from the device is a number each
@@ -174,19 +177,21 @@ def activations(name: str, batch: int) -> None:
     whole, _ = timed(lambda: backward.run(feeds), 5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     device = torch.device("cuda" if forward.provider.startswith("CUDA") and torch.cuda.is_available() else "cpu")
-    model, leaf = model.to(device).requires_grad_(False), x.to(device).requires_grad_()
+    model, leaf = model.to(device).requires_grad_(weights), x.to(device).requires_grad_(not weights)
+    inputs = list(model.parameters()) if weights else [leaf]
 
     def own(*, backward: bool) -> None:
-        found = model(leaf)
+        with torch.set_grad_enabled(backward):
+            found = model(leaf)
         if backward:
-            torch.autograd.grad(found.sum(), leaf)
+            torch.autograd.grad(found.sum(), inputs)
         if device.type == "cuda":
             torch.cuda.synchronize()
 
     own(backward=True)
     times = [timed(lambda which=which: own(backward=which), 5)[0] for which in (False, True)]
     ours = f"{forward.provider} {plain:.3f} / {whole:.3f} s, {whole / plain:.1f} times"
-    theirs = f"PyTorch on {device.type} {times[0]:.3f} / {times[1]:.3f} s"
+    theirs = f"PyTorch on {device.type} {times[0]:.3f} / {times[1]:.3f} s, {times[1] / times[0]:.1f} times"
     print(f"| {name}, batch {batch} | {len(by)} | {ours} | {theirs} | {before:.1f} / {peak:.1f} GB |", flush=True)
 
 
@@ -196,16 +201,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK", help="(default: all)")
     parser.add_argument("--batch", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--shared", type=Path, metavar="DIR", help="holds torchvision_cpu.py")
-    parser.add_argument("--activations", action="store_true", help="time derivatives by activations alone")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--activations", action="store_true", help="time derivatives by activations alone")
+    only.add_argument("--weights", action="store_true", help="time derivatives by weights alone")
     args = parser.parse_args(argv)
     if args.shared is not None:
         sys.path.insert(0, str(args.shared))
         importlib.import_module("torchvision_cpu")
-    if args.activations:
-        print("| network | activations | forward / with derivatives | PyTorch | memory before / peak |")
+    if args.activations or args.weights:
+        print("| network | derivatives | forward / with derivatives | PyTorch | memory before / peak |")
         print("|---|---|---|---|---|")
         for name in args.networks:
-            activations(name, args.batch)
+            speed(name, args.batch, weights=args.weights)
         return 0
     print("| network | derivatives | error | PyTorch's | onnxruntime: forward / with derivatives | PyTorch | peak |")
     print("|---|---|---|---|---|---|---|")

@@ -4,11 +4,19 @@
 
     x̄ = ȳ spread by W again, a transposed convolution;  W̄[o, i, k] = Σ ȳ[o, p] x[i, s·p + d·k − pad]
 
-The weights' gradient is one product of matrices for each offset k: a convolution with its axes exchanged, which would
-be the same, runs many times slower. A transposed convolution has the two in exchanged roles.
+With stride one x̄ is a convolution, too, by W turned round, which runs faster. The weights' gradient is told in one of
+four ways, by what is faster on a processor:
+
+    few channels, far apart          the convolution that it is, of x by ȳ, samples and channels having changed places
+    one channel each                 Σ ȳ x, for each offset k
+    more channels than places        one product of matrices over all samples and places, offsets side by side
+    else                             one for each sample and each offset, which then are summed
+
+A transposed convolution has x and y in exchanged roles.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +71,10 @@ class Window:
 
     def spread(self, values: str, weight: str, group: int) -> str:
         """Sum of a kernel (M, N/group, …) at every window, weighted by values (n, M, …): what windows go over."""
-        b = self.op.b
+        b, ends = self.op.b, [*self.begin, *self.end]
+        turned = [r - 1 - pad for r, pad in zip(self.reach * 2, ends, strict=True)]
+        if max(self.strides) == 1 and min(turned) >= 0 and weight in self.op.index.constants:
+            return b.op("Conv", values, self._turned(weight, group), pads=turned, dilations=self.dilations, group=group)
         same: dict[str, Any] = {"strides": self.strides, "dilations": self.dilations, "group": group}
         if self.is_fixed and min(self.begin) >= 0:
             extra = [max(-pad, 0) for pad in self.end]
@@ -72,6 +83,16 @@ class Window:
         whole = b.op("ConvTranspose", values, weight, output_padding=[s - 1 for s in self.strides], **same)
         sizes = b.shape(self.source, 2)
         return b.slice(whole, b.ints(*self.begin), b.op("Add", sizes, b.ints(*self.begin)), self.axes)
+
+    def _turned(self, weight: str, group: int) -> str:
+        """A kernel (M, N/group, …) from behind, that makes of M channels N."""
+        b, (made, columns, *_), count = self.op.b, self.op.sizes(weight), len(self.kernel)
+        grouped = b.reshape(weight, [group, made // group, columns, *self.kernel])
+        exchanged = b.transpose(grouped, [0, 2, 1, *range(3, 3 + count)])
+        laid = b.reshape(exchanged, [group * columns, made // group, *self.kernel])
+        if max(self.kernel) == 1:
+            return laid
+        return b.slice(laid, b.ints(*[-1] * count), b.ints(*[-1 - k for k in self.kernel]), self.axes, [-1] * count)
 
     def seen(self, offset: Sequence[int], padded: str) -> str:
         """What the windows see at one offset: a place of the source for each place of the result."""
@@ -88,12 +109,16 @@ class Window:
             ends = b.add(last, b.ints(*(start + 1 for start in starts)))
         return b.slice(padded, b.ints(*starts), ends, self.axes, self.strides)
 
-    def padded(self) -> str:
-        """The source with zeros around it, as far as windows reach."""
+    def offsets(self) -> list[tuple[int, ...]]:
+        """All places of the kernel, in order."""
+        return list(itertools.product(*map(range, self.kernel)))
+
+    def padded(self, source: str) -> str:
+        """What windows go over with zeros around it, as far as they reach."""
         begin, end = self.begin, self.end if self.is_fixed else [max(pad, 0) for pad in self.end]
         if not any([*begin, *end]):
-            return self.source
-        return self.op.b.op("Pad", self.source, self.op.b.ints(0, 0, *begin, 0, 0, *end))
+            return source
+        return self.op.b.op("Pad", source, self.op.b.ints(0, 0, *begin, 0, 0, *end))
 
 
 def window_of(op: Op, source: str, result: str) -> Window:
@@ -104,24 +129,62 @@ def window_of(op: Op, source: str, result: str) -> Window:
 
 def _kernel_gradient(window: Window, small: str, group: int) -> str:
     """Gradient of a kernel (M, N/group, …): windows' values (n, M, …) times what the windows see."""
-    op, b = window.op, window.op.b
-    weight = op.sizes(op.reads(1))
-    rows, columns = weight[0] // group, weight[1]
-    padded = window.padded()
-    offsets = list(itertools.product(*map(range, window.kernel)))
-    if rows == columns == 1:  # one channel from each
-        axes = [0, *window.axes]
-        parts = [b.reduce_sum(b.mul(small, window.seen(each, padded)), axes, keep=False) for each in offsets]
-        return b.reshape(b.concat([b.unsqueeze(part, [1]) for part in parts], 1), weight)
-    grouped = [0, group, rows, -1] if group > 1 else [0, rows, -1]
-    values = b.reshape(small, grouped)
-    grouped = [0, group, columns, -1] if group > 1 else [0, columns, -1]
-    parts = []
-    for each in offsets:
-        seen = b.swapped(b.reshape(window.seen(each, padded), grouped), len(grouped))
+    made, columns, *kernel = window.op.sizes(window.op.reads(1))
+    rows, places = made // group, math.prod(window.op.sizes(window.result)[2:])
+    is_apart = rows > columns or max(window.strides) > 1
+    if math.prod(kernel) > columns and is_apart and min(window.begin) >= 0:
+        return _exchanged(window, small, group, columns)
+    if rows == columns == 1:
+        return _one_by_one(window, small, made)
+    if group == 1 and rows > places:
+        return _over_all(window, small, [made, columns, *kernel])
+    return _by_samples(window, small, group, [rows, columns])
+
+
+def _exchanged(window: Window, small: str, group: int, columns: int) -> str:
+    """A convolution of (N/group, group · n, …) by (M, n, …), whose strides and dilations change places, too."""
+    b, source, axes = window.op.b, window.source, window.axes
+    order = [1, 0, *axes]
+    if group > 1:
+        sizes = b.shape(source, 2)
+        apart = b.reshape(source, b.concat([b.size(source, 0), b.ints(group, columns), sizes]))
+        turned = b.transpose(apart, [2, 1, 0, *(axis + 1 for axis in axes)])
+        source = b.reshape(turned, b.concat([b.ints(columns, -1), sizes]))
+    else:
+        source = b.transpose(source, order)
+    pads = [*window.begin, *(max(pad, 0) for pad in window.end)]
+    exchanged: dict[str, Any] = {"strides": window.dilations, "dilations": window.strides, "pads": pads}
+    found = b.op("Conv", source, b.transpose(small, order), group=group, **exchanged)
+    if not window.is_fixed or min(window.end) < 0:  # places that no window reaches
+        found = b.slice(found, b.ints(*[0] * len(axes)), b.ints(*window.kernel), axes)
+    return b.transpose(found, order)
+
+
+def _one_by_one(window: Window, small: str, made: int) -> str:
+    b, padded = window.op.b, window.padded(window.source)
+    axes = [0, *window.axes]
+    parts = [b.reduce_sum(b.mul(small, window.seen(each, padded)), axes, keep=False) for each in window.offsets()]
+    return b.reshape(b.concat([b.unsqueeze(part, [1]) for part in parts], 1), [made, 1, *window.kernel])
+
+
+def _over_all(window: Window, small: str, weight: Sequence[int]) -> str:
+    b, order = window.op.b, [1, 0, *window.axes]
+    padded = window.padded(b.transpose(window.source, order))
+    parts = [b.reshape(window.seen(each, padded), [weight[1], 1, -1]) for each in window.offsets()]
+    values = b.reshape(b.transpose(small, order), [weight[0], -1])
+    seen = b.reshape(b.concat(parts, 1), [math.prod(weight[1:]), -1])
+    return b.reshape(b.op("Gemm", values, seen, transB=1), weight)
+
+
+def _by_samples(window: Window, small: str, group: int, block: Sequence[int]) -> str:
+    b, (rows, columns) = window.op.b, block
+    padded, lead = window.padded(window.source), [0, group] if group > 1 else [0]
+    values, parts = b.reshape(small, [*lead, rows, -1]), []
+    for each in window.offsets():
+        seen = b.swapped(b.reshape(window.seen(each, padded), [*lead, columns, -1]), len(lead) + 2)
         summed = b.reduce_sum(b.op("MatMul", values, seen), [0], keep=False)
         parts.append(b.reshape(summed, [group * rows, columns, 1]))
-    return b.reshape(b.concat(parts, 2), weight)
+    return b.reshape(b.concat(parts, 2), [group * rows, columns, *window.kernel])
 
 
 def _bias(op: Op, gradient: str) -> Gradients:
@@ -149,7 +212,7 @@ def _conv_transpose(op: Op, made: Gradients) -> Gradients:
     found = Gradients([None, None])
     if op.wants(0):
         strides, dilations = window.strides, window.dilations
-        found[0] = b.op("Conv", window.padded(), op.reads(1), strides=strides, dilations=dilations, group=group)
+        found[0] = b.op("Conv", window.padded(gradient), op.reads(1), strides=strides, dilations=dilations, group=group)
     if op.wants(1):
         found[1] = _kernel_gradient(window, op.x, group)
     return [*found, *_bias(op, gradient)]

@@ -32,8 +32,8 @@ def _batch(op: Op, made: Gradients) -> Gradients:
     if op.wants(0):
         found[0] = b.mul(gradient, _along(op, rate, rank))
     if op.wants(1) or op.wants(4):
-        standard = b.mul(b.sub(op.x, _along(op, mean, rank)), _along(op, factor, rank))
-        along = b.reduce_sum(b.mul(gradient, standard), others, keep=False)
+        moved = b.mul(gradient, b.sub(op.x, _along(op, mean, rank)))
+        along = b.mul(b.reduce_sum(moved, others, keep=False), factor)
         found[1], found[4] = along, b.mul(along, rate, factor, -0.5)
     if op.wants(2) or op.wants(3):
         total = b.reduce_sum(gradient, others, keep=False)

@@ -4,7 +4,7 @@ One argument: x̄ = f′(x) · ȳ, f′ written by x and y. Several: the same fo
 
     Relu [x > 0]            Sigmoid y(1 − y)          Tanh 1 − y²              Softplus σ(x)
     Elu x > 0: 1, y + α     Gelu Φ(x) + xφ(x)         Swish s + αx·s(1 − s), s = σ(αx)
-    Mish t + x(1 − t²)σ(x), t = tanh softplus x       Clip [low ≤ x ≤ high]
+    Mish t + x(1 − t²)σ(x), t = tanh softplus x       Clip [x = y]
     a·b: b, a               a/b: 1/b, −y/b            aᵉ: e·aᵉ⁻¹, y·ln a       Max, Min: shared by all that are it
 """
 
@@ -162,14 +162,12 @@ def _cast(op: Op, made: Gradients) -> Gradients:
 
 
 def _clip(op: Op, made: Gradients) -> Gradients:
-    found, b = Gradients([made[0], None, None]), op.b
-    for place, operator in ((2, "LessOrEqual"), (1, "GreaterOrEqual")):
-        if op.reads(place):
-            inside, gradient = b.compare(operator, op.x, op.reads(place)), found[0]
-            assert gradient is not None
-            found[0] = b.mul(gradient, _gate(op, b, inside))
-            if op.wants(place):
-                found[place] = b.total(b.where(inside, 0.0, gradient))
+    b, gradient = op.b, made[0]
+    assert gradient is not None
+    found = Gradients([b.mul(gradient, _gate(op, b, b.compare("Equal", op.x, op.y))), None, None])
+    for place, operator in ((1, "Less"), (2, "Greater")):
+        if op.wants(place):
+            found[place] = b.total(b.where(b.compare(operator, op.x, op.reads(place)), gradient, 0.0))
     return found
 
 
