@@ -114,7 +114,7 @@ def _tiles(facts: Facts) -> list[Tile]:
         *(
             Tile("agrees", share(found["agreement"]), name)
             for _, name, found in _every(facts)
-            if found.get("agreement")
+            if finite(found.get("agreement"))
         ),
     ]
     before, after = (entry["latency"]["median_ms"] for entry in (original, network))
@@ -212,7 +212,7 @@ def _flipped(facts: Facts) -> list[Section]:
         blocks += [
             Pictures(title=title, pictures=shown) if shown else None,
             Table(
-                columns=columns, rows=rows, title=f"{output}, {network}: in numbers" if shown else title, folded=True
+                columns=columns, rows=rows, title=f"{output} of {network}, in numbers" if shown else title, folded=True
             ),
         ]
     if blocks:

@@ -6,7 +6,7 @@ from typing import Any
 from onnxprune.report.blocks import Block, Figure, Page, Section, Table, count, finite, keyed, lines, section, share
 from onnxprune.report.compare_page import latency_cells
 from onnxprune.report.outputs import learnt_lines
-from onnxprune.report.plots import Axes, Series, style_of
+from onnxprune.report.plots import OTHER, REFERENCE, Axes, Series, style_of
 from onnxprune.report.plots import lines as drawn_lines
 from onnxprune.report.provenance import file_name, provenance
 from onnxprune.report.rows import many
@@ -49,9 +49,9 @@ def family_page(facts: Facts) -> Page:
 
 
 def _far(member: Facts) -> float:
-    return max(
-        (e["relative_l2"] for e in member.get("fidelity", {}).values() if finite(e["relative_l2"])), default=math.nan
-    )
+    """How far the farthest output is from the original's."""
+    found = [entry["relative_l2"] for entry in member.get("fidelity", {}).values()]
+    return max((value for value in found if finite(value)), default=math.nan)
 
 
 def _agrees(member: Facts) -> float:
@@ -141,14 +141,14 @@ def _times(facts: Facts, measure: str) -> Figure | None:
     best = entries[0]["latency"]["median_ms"]
     series = [
         Series(x, [entry["latency"]["median_ms"] / best for entry in entries], 0),
-        Series(x, [entry["params"] / entries[0]["params"] for entry in entries], 8 + 7),
-        Series(x, [(entry["macs"] or math.nan) / (entries[0]["macs"] or 1) for entry in entries], 7),
+        Series(x, [entry["params"] / entries[0]["params"] for entry in entries], OTHER),
+        Series(x, [(entry["macs"] or math.nan) / (entries[0]["macs"] or 1) for entry in entries], REFERENCE),
     ]
     return Figure(
         title="Time, parameters and MACs, as shares of the original's",
         drawings=drawn_lines(series, Axes("removed", "of the original's", percent="xy")),
         label="Three lines over the share that was removed; the table above has the numbers.",
-        keys=(keyed(0, "time"), keyed(7, "MACs"), keyed(8 + 7, "parameters")),
+        keys=(keyed(0, "time"), keyed(REFERENCE, "MACs"), keyed(OTHER, "parameters")),
     )
 
 

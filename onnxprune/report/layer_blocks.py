@@ -1,4 +1,4 @@
-"""What is known of each group along a network's depth: what stays of it, what is pinned, how far off it is, and how sure."""
+"""What is known of each group along a network's depth: what stays of it, what is pinned, how far off it is."""
 
 import math
 from collections import defaultdict
@@ -81,11 +81,7 @@ def groups(facts: Facts) -> list[Section]:
             title=f"All {len(rows):,} groups",
             folded=len(rows) > LONG,
         ),
-        lines(
-            [
-                "By: channels that go together. Parameters and MACs: of the whole group, where all others stay as they are."
-            ]
-        ),
+        lines(["By: channels that go together. Parameters and MACs: of the whole group, where all others stay."]),
         lines(method_lines(facts)),
     )
 
@@ -158,24 +154,23 @@ def _bounded(facts: Facts) -> Figure | None:
 
 def _shares(facts: Facts) -> Figure | None:
     """Errors that moments predict of readers that were solved anew, against those that were measured."""
-    found = [
-        (
-            math.sqrt(max(entry["missed"][1], 0.0)),
-            (entry["measured"].get("renewed") or entry["measured"])["relative_l2"],
-        )
-        for _, entry in _certified(facts)
-        if entry.get("missed") and "none" not in entry["measured"]
-    ]
-    found = [(x, y) for x, y in found if finite(y) and x > 0 and y > 0]
+    found = []
+    for _, entry in _certified(facts):
+        now = entry["measured"].get("renewed") or entry["measured"]
+        if entry.get("missed") and finite(now.get("relative_l2")):
+            found.append((math.sqrt(max(entry["missed"][1], 0.0)), now["relative_l2"]))
+    found = [(x, y) for x, y in found if x > 0 and y > 0]
     if not found:
         return None
     return Figure(
         title="Errors of layers that were solved anew",
         drawings=scatter(
-            [Series(*map(list, zip(*found, strict=True)))], Axes("predicted", "measured", percent="xy", log="xy")
+            [Series([x for x, _ in found], [y for _, y in found])],
+            Axes("predicted", "measured", percent="xy", log="xy"),
         ),
         label=f"A point for each of {len(found)} groups, the measured error over the predicted one.",
-        note=f"{_NO_ERRORS} Predicted: the root of the share of the variance that its readers miss, by the data that "
+            [Series([x for x, _ in found], [y for _, y in found])],
+            Axes("predicted", "measured", percent="xy", log="xy"),
         "they were solved on. Measured: the distance from the original (relative L2), on other inputs; on the dashed "
         "line both are equal.",
     )

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ def depth(kept: Sequence[int], total: Sequence[int], axes: Axes) -> tuple[list[s
 
     found = []
     for (width, height), run in zip((_WIDE, _NARROW), runs, strict=True):
-        found += _drawn(lambda figure, run=run: draw(figure, run), ((width, height + 60),))
+        found += _drawn(partial(draw, run=run), ((width, height + 60),))
     return found, runs
 
 

@@ -168,8 +168,8 @@ def _excess(facts: Facts) -> list[Section]:
                 drawings=fan(Series(x, y, style), entry["slope"], (entry["low"], entry["high"]), axes),
                 label=f"{len(x)} points, and a line through the origin.",
                 note=f"Slope {100 * entry['slope']:.2f} points per whole network removed, 95 % of slopes of points "
-                f"drawn again in {100 * entry['low']:.2f} to {100 * entry['high']:.2f}; a slope of 0 would be as robust "
-                "as the original.",
+                f"drawn again in {100 * entry['low']:.2f} to {100 * entry['high']:.2f}; 0 would be as robust as the "
+                "original.",
             )
         )
     if blocks:

@@ -28,7 +28,7 @@ def sparse_page(facts: dict[str, Any]) -> Page:
     found, name = facts["sparse"], file_name(facts["input"], "a network")
     layers, zeros = found["layers"], 1 - found["density"]
     validation = facts["validation"] or {"fidelity": {}, "accuracy": None}
-    said = f"{share(facts['request']['ratio'], 2)} of the weights of {name} were to be zero, by {found['method']}"
+    asked = f"{share(facts['request']['ratio'], 2)} of the weights of {name} were to be zero, by {found['method']}"
     done = "are" if facts["validation"] else "would be"
     rows = [
         (
@@ -41,17 +41,15 @@ def sparse_page(facts: dict[str, Any]) -> Page:
     ]
     return Page(
         title=f"{name}, single weights zeroed",
-        sentence=f"{said}: {found['elements'] - found['kept']:,} of {found['elements']:,} {done}, in {len(rows)} layers; "
-        "shapes stay.",
+        sentence=f"{asked}: {found['elements'] - found['kept']:,} of {found['elements']:,} {done}, in {len(rows)} "
+        "layers; shapes stay.",
         tiles=[
             Tile("weights that are zero", share(zeros, 2), f"{found['kept']:,} of {found['elements']:,} stay"),
             *fidelity_tiles(validation["fidelity"], validation["accuracy"]),
         ],
         sections=[
             *section("before-after", "Before and after", sizes_table(facts)),
-            *section(
-                "proof", "Proof and fidelity", lines(part for part in sparse_view(facts) if isinstance(part, Text))
-            ),
+            *section("proof", "Proof and fidelity", lines(_said(facts))),
             *section("outputs", "Outputs", fidelity_table(validation["fidelity"]) if validation["fidelity"] else None),
             *section(
                 "weights",
@@ -70,3 +68,8 @@ def sparse_page(facts: dict[str, Any]) -> Page:
             *provenance(facts, [("original", facts["input"]), ("with zeros", facts["output"])]),
         ],
     )
+
+
+def _said(facts: dict[str, Any]) -> list[Text]:
+    """The sentences that a terminal shows."""
+    return [part for part in sparse_view(facts) if isinstance(part, Text)]
