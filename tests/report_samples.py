@@ -38,7 +38,7 @@ def _place(path: str, params: int, macs: int, channels: int) -> dict[str, Any]:
 
 
 def _certificate(rng: np.random.Generator, number: int) -> dict[str, Any]:
-    """One of the three kinds: bounds with a promise, weights that were solved anew, and nothing that could be measured."""
+    """One of three kinds: bounds with a promise, weights solved anew, and nothing that could be measured."""
     error = float(np.exp(rng.normal(2, 1)))
     measured = {
         "relative_l2": 0.01 * error,

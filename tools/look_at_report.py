@@ -37,7 +37,8 @@ QUIET = (
     "--force-device-scale-factor=1",
 )
 # A browser's window has a least width; a frame in it has none.
-FRAME = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
+FRAME = """<!doctype html><meta charset="utf-8">
+<style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
 <iframe src="{page}" width="{width}" height="{height}"></iframe>
 <script>document.querySelector("iframe").onload = event => {{
   const root = event.target.contentDocument.documentElement

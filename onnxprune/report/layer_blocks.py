@@ -162,15 +162,12 @@ def _shares(facts: Facts) -> Figure | None:
     found = [(x, y) for x, y in found if x > 0 and y > 0]
     if not found:
         return None
+    points = Series([x for x, _ in found], [y for _, y in found])
     return Figure(
         title="Errors of layers that were solved anew",
-        drawings=scatter(
-            [Series([x for x, _ in found], [y for _, y in found])],
-            Axes("predicted", "measured", percent="xy", log="xy"),
-        ),
+        drawings=scatter([points], Axes("predicted", "measured", percent="xy", log="xy")),
         label=f"A point for each of {len(found)} groups, the measured error over the predicted one.",
-            [Series([x for x, _ in found], [y for _, y in found])],
-            Axes("predicted", "measured", percent="xy", log="xy"),
+        note=f"{_NO_ERRORS} Predicted: the root of the share of the variance that its readers miss, by the data that "
         "they were solved on. Measured: the distance from the original (relative L2), on other inputs; on the dashed "
         "line both are equal.",
     )
