@@ -20,7 +20,7 @@ from rich.text import Text
 
 from onnxprune.api import inspect
 from onnxprune.comparing import compare_files
-from onnxprune.delivery import Writing
+from onnxprune.delivery import Writing, check_report, commit_report
 from onnxprune.errors import ConditionError, OnnxPruneError, OutputError, RefusedError, UsageError
 from onnxprune.family import check_ratios, make_family
 from onnxprune.flags import (
@@ -34,11 +34,9 @@ from onnxprune.flags import (
     prune_parser,
 )
 from onnxprune.graph.runtime import installation_warning
-from onnxprune.graph.save import check_target, stage_text
 from onnxprune.pipeline import prune_file
 from onnxprune.progress import Bar, Clock
 from onnxprune.report.compare import compare_view
-from onnxprune.report.data import to_json
 from onnxprune.report.family import family_view
 from onnxprune.report.sparse import sparse_view
 from onnxprune.report.text import inspection_view, prune_view
@@ -66,7 +64,7 @@ def _read_plan(path: Path | None) -> Plan | None:
 def _prune(argv: Sequence[str]) -> None:
     arguments = prune_parser().parse_args(argv)
     options = prune_options(arguments)
-    _require_json(arguments.report)
+    _require_page(arguments.report)
     errors = Console(stderr=True)
     warning = installation_warning()
     if warning and not arguments.quiet:
@@ -95,7 +93,7 @@ def _family(argv: Sequence[str]) -> None:
     arguments = family_parser().parse_args(argv)
     options, wanted = family_options(arguments)
     ratios = check_ratios(wanted, options)
-    _require_json(arguments.report)
+    _require_page(arguments.report)
     bar = Bar(Console(stderr=True), quiet=arguments.quiet)
     external = True if arguments.save_as_external_data else None
     with _logging(verbose=arguments.verbose), closing(bar):
@@ -115,17 +113,16 @@ def _family(argv: Sequence[str]) -> None:
 def _compare(argv: Sequence[str]) -> None:
     arguments = compare_parser().parse_args(argv)
     asked = comparison(arguments)
-    _require_json(arguments.report)
+    _require_page(arguments.report)
     if arguments.report is not None:
-        check_target(arguments.report, (arguments.original, *arguments.others), companions=())
+        check_report(arguments.report, (arguments.original, *arguments.others))
     bar = Bar(Console(stderr=True), quiet=arguments.quiet)
     with _logging(verbose=arguments.verbose), closing(bar):
         journal = None if arguments.report is None else arguments.report.with_suffix(".partial")
         facts = compare_files(arguments.original, arguments.others, asked, journal=journal, clock=Clock(bar))
     broken = [said for condition in asked.fail_if for said in condition.broken(facts)]
     if arguments.report is not None:
-        with stage_text(arguments.report, to_json(facts)) as staged:
-            staged.commit()
+        commit_report(arguments.report, facts)
     if not arguments.quiet:
         _show(compare_view(facts, verbose=arguments.verbose))
     if broken:
@@ -134,9 +131,9 @@ def _compare(argv: Sequence[str]) -> None:
 
 def _inspect(argv: Sequence[str]) -> None:
     arguments = inspect_parser().parse_args(argv)
-    _require_json(arguments.report)
+    _require_page(arguments.report)
     if arguments.report is not None:
-        check_target(arguments.report, (arguments.input,), companions=())
+        check_report(arguments.report, (arguments.input,))
     facts = inspect(
         arguments.input,
         include=arguments.include,
@@ -148,14 +145,13 @@ def _inspect(argv: Sequence[str]) -> None:
         min_keep=arguments.min_keep,
     )
     if arguments.report is not None:
-        with stage_text(arguments.report, to_json(facts)) as staged:
-            staged.commit()
+        commit_report(arguments.report, facts)
     _show(inspection_view(facts))
 
 
-def _require_json(path: Path | None) -> None:
-    if path is not None and path.suffix != ".json":
-        raise UsageError(f"--report {path}: give a name that ends in .json")
+def _require_page(path: Path | None) -> None:
+    if path is not None and path.suffix not in (".json", ".html"):
+        raise UsageError(f"--report {path}: give a name that ends in .json, or in .html for a page beside that")
 
 
 def _show(parts: Sequence[RenderableType]) -> None:

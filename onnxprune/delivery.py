@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from onnxprune.errors import OutputError, RefusedError
+from onnxprune.extras import jinja, matplotlib
 from onnxprune.graph.model import Model
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage_text
 from onnxprune.graph.tensors import holders, payload_bytes
 from onnxprune.report.data import to_json
+from onnxprune.report.html import to_html
 from onnxprune.rewrite import Plan
 
-__all__ = ["Outcome", "Writing", "check_targets", "commit", "require_embeddable"]
+__all__ = [
+    "Outcome",
+    "Writing",
+    "check_report",
+    "check_targets",
+    "commit",
+    "commit_report",
+    "require_embeddable",
+]
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,52 @@ def check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ...
         check_target(target, inputs)
         taken = {target.resolve(): "the output", target.with_name(f"{target.name}.data").resolve(): "the output's data"}
     for flag, path in sides.items():
-        if path is None:
-            continue
-        check_target(path, inputs, companions=())
-        if path.resolve() in taken:
-            raise OutputError(f"cannot write {flag} to {path}: it is {taken[path.resolve()]}; choose another name")
-        taken[path.resolve()] = f"the file of {flag}"
+        for written in () if path is None else _written(path):
+            check_target(written, inputs, companions=())
+            if written.resolve() in taken:
+                place = taken[written.resolve()]
+                raise OutputError(f"cannot write {flag} to {written}: it is {place}; choose another name")
+            taken[written.resolve()] = f"the file of {flag}"
+
+
+def _written(path: Path) -> tuple[Path, ...]:
+    """Files that a report comes in: a page has the numbers beside it, and needs what draws it."""
+    if path.suffix == ".html":
+        jinja()
+        matplotlib()
+    return (path, path.with_suffix(".json")) if path.suffix == ".html" else (path,)
+
+
+def _staged_report(stack: ExitStack, path: Path | None, facts: dict[str, Any]) -> list[Staged]:
+    if path is None:
+        return []
+    makers = {".html": to_html}
+    return [stack.enter_context(stage_text(each, makers.get(each.suffix, to_json)(facts))) for each in _written(path)]
+
+
+def check_report(path: Path, inputs: tuple[Path, ...]) -> None:
+    """Find out before the work whether a report can be written after it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot, or a library that pages need is missing.
+    """
+    for written in _written(path):
+        check_target(written, inputs, companions=())
+
+
+def commit_report(path: Path, facts: dict[str, Any]) -> None:
+    """Write a report, and the numbers beside it where it is a page.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with ExitStack() as stack:
+        files = _staged_report(stack, path, facts)
+        files[-1].commit(*files[:-1])
 
 
 def require_embeddable(model: Model) -> None:
@@ -87,9 +137,9 @@ def commit(stack: ExitStack, staged: Staged | None, outcome: Outcome, writing: W
     texts = (
         (writing.plan, outcome.plan.to_json()),
         (writing.profile, to_json(outcome.report.get("profile", {}))),
-        (writing.report, to_json(outcome.report)),
     )
     files = [stack.enter_context(stage_text(path, text)) for path, text in texts if path is not None]
+    files += _staged_report(stack, writing.report, outcome.report)
     files += [staged] if staged is not None else []
     if files:
         files[-1].commit(*files[:-1])

@@ -6,7 +6,6 @@ the first pick channels anew, they do so once.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ import numpy as np
 from onnxprune.calibrate.feeds import random_feeds
 from onnxprune.choose import floors, narrowed
 from onnxprune.decide import Ground, decide
-from onnxprune.delivery import Outcome, Writing
+from onnxprune.delivery import Outcome, Writing, check_report, commit_report
 from onnxprune.errors import OutputError, RefusedError, UsageError
 from onnxprune.evaluate import latencies, runner_of
 from onnxprune.facts import place_of, placed, versions
 from onnxprune.graph import io
 from onnxprune.graph.index import Index
 from onnxprune.graph.runtime import choose_providers
-from onnxprune.graph.save import check_target, stage_text
+from onnxprune.graph.save import check_target
 from onnxprune.options import Options
 from onnxprune.pipeline import finish_file, survey
 from onnxprune.progress import Clock
-from onnxprune.report.data import to_json
 
 __all__ = ["check_ratios", "make_family"]
 
@@ -130,8 +128,7 @@ def make_family(
         "time": clock.rounded(),
         "versions": versions(),
     }
-    with ExitStack() as stack:
-        stack.enter_context(stage_text(report, to_json(facts))).commit()
+    commit_report(report, facts)
     return facts
 
 
@@ -144,7 +141,7 @@ def _targets(source: Path, folder: Path, ratios: Sequence[float], report: Path, 
     targets = [folder / f"{source.stem}-{ratio:.4g}.onnx" for ratio in ratios]
     for target in targets:
         check_target(target, tuple(inputs))
-    check_target(report, tuple(inputs), companions=())
+    check_report(report, tuple(inputs))
     return targets
 
 

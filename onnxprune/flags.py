@@ -34,6 +34,7 @@ _FAMILY = """Prune a network by several ratios at once: it is looked at once, ev
 before, and one table says what each is worth."""
 _COMPARE = """Judge networks by their original: how far each output is, which inputs changed their class, what it costs
 and how long it takes."""
+_REPORT = "write every number to FILE.json, or a page to look at to FILE.html, with FILE.json beside it"
 _EPILOG = """--ratio is the share that is REMOVED: 0.6 leaves 40 % of the parameters. Half the channels of every layer
 is about three quarters of the parameters. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 validation
 failed (nothing written) or --fail-if of `onnxprune compare` holds, 130 interrupted."""
@@ -63,7 +64,12 @@ def _add_common(parser: Parser) -> None:
         "NAME:SIZES",
         "sizes of an input with symbolic dimensions, for MACs and validation: x:1,3,224,224",
     )
-    parser.value("--report", "FILE", "write every number to FILE.json", type=Path)
+    parser.value(
+        "--report",
+        "FILE",
+        "write every number to FILE.json; FILE.html is a page to look at, with FILE.json beside it",
+        type=Path,
+    )
 
 
 def _add_data(parser: Parser, flag: str = "--calib") -> None:
@@ -252,7 +258,12 @@ def compare_parser() -> argparse.ArgumentParser:
     parser.names("--input-shape", "NAME:SIZES", "sizes of an input with symbolic dimensions: x:1,3,224,224")
     parser.names("--providers", "P", "onnxruntime providers: cpu, cuda or a full name (default: CUDA where it works)")
     parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
-    parser.value("--report", "FILE", "write every number to FILE.json", type=Path)
+    parser.value(
+        "--report",
+        "FILE",
+        "write every number to FILE.json; FILE.html is a page to look at, with FILE.json beside it",
+        type=Path,
+    )
     parser.switch("-q", "--quiet", text="print nothing but errors")
     parser.switch("-v", "--verbose", text="print inputs that changed their class, classes that lost most, and times")
     return parser

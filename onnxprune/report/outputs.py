@@ -65,18 +65,20 @@ def fidelity_lines(facts: Facts) -> list[Text]:
 
 
 def _far(entry: Facts) -> float:
-    return entry["relative_l2"] if math.isfinite(entry["relative_l2"]) else math.inf
+    """A distance; infinite where there is none, which is null in a report that was read again."""
+    distance = entry["relative_l2"]
+    return distance if distance is not None and math.isfinite(distance) else math.inf
 
 
 def _is_poor(entry: Facts) -> bool:
-    distance, share = entry["relative_l2"], entry["top1_agreement"]
+    distance, share = _far(entry), entry["top1_agreement"]
     # Beyond a distance of 100 % an output of zeros would be nearer.
-    far = not distance <= (_POOR_DISTANCE if share is None else 1.0)
+    far = distance > (_POOR_DISTANCE if share is None else 1.0)
     return far or (share is not None and share < _POOR_AGREEMENT)
 
 
 def _fidelity_line(name: str, entry: Facts, inputs: str) -> Text:
-    distance, share = entry["relative_l2"], entry["top1_agreement"]
+    distance, share = _far(entry), entry["top1_agreement"]
     if math.isfinite(distance):
         text = f"{name}: {distance:.1%} from the original (relative L2), cosine {entry['cosine']:.3f}"
     else:
