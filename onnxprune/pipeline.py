@@ -25,7 +25,7 @@ from onnxprune.graph.save import stage
 from onnxprune.methods import METHODS
 from onnxprune.options import Options
 from onnxprune.prepare.hoist import lower
-from onnxprune.profile import profile_of
+from onnxprune.profile import completed, profile_of
 from onnxprune.progress import Clock
 from onnxprune.refine import known_without_data, open_refiner
 from onnxprune.reinit import reinitialise
@@ -135,7 +135,7 @@ def finish_file(
                     fresh = reinitialise(pruned, options)
                     staged = stack.enter_context(stage(pruned, target, external=writing.external))
                     result = replace(place_of(io.load(staged.path)), path=target)
-            widths = profile_of(decision.analysis, decision.plan, io.load(staged.path))
+            widths = completed(widths, io.load(staged.path))
             del pruned
         facts = describe(decision.analysis, decision.plan, validation, (place, result), certified)
         facts |= {"profile": widths, "reinit": fresh}
@@ -169,6 +169,7 @@ def prune_model(
     decision = plan_model(work, options, clock, replay, source=place.sha256)
     with clock.stage("certify"):
         certified = certificates(decision.analysis, decision.plan, options, run=True, written=decision.written)
+    widths = profile_of(decision.analysis, decision.plan)
     with clock.stage("rewrite"):
         work, ready = _rewritten(work, decision, options, original.copy)
         require_embeddable(work)
@@ -182,7 +183,7 @@ def prune_model(
             drawn = io.from_proto(result)
             fresh, result = reinitialise(drawn, options), drawn.materialise()
     facts = describe(decision.analysis, decision.plan, validation, (place, place_of(io.from_proto(result))), certified)
-    facts |= {"profile": profile_of(decision.analysis, decision.plan, io.from_proto(result)), "reinit": fresh}
+    facts |= {"profile": completed(widths, io.from_proto(result)), "reinit": fresh}
     return result, Outcome(decision.plan, facts | _asked(decision, options, replay, clock))
 
 

@@ -137,13 +137,43 @@ def test_what_is_kept_is_proved_and_what_is_thrown_away_is_not_judged(command: C
     assert facts["output"]["sha256"] != facts["input"]["sha256"]
     profile = json.loads(widths.read_text(encoding="utf-8"))
     assert profile == facts["profile"]
-    pruned = stored(onnx.load(out))
+    whole, pruned = stored(onnx.load(RESNET)), stored(onnx.load(out))
     for layer in profile["layers"]:
         for name, shapes in layer["weights"].items():
             assert list(pruned[name].shape) == shapes["after"]
+            assert list(whole[name].shape) == shapes["before"]
+    assert any(
+        shapes["before"] != shapes["after"] for layer in profile["layers"] for shapes in layer["weights"].values()
+    )
+    for measure, total in profile["totals"].items():
+        assert (total["before"], total["after"]) == (facts["input"][measure], facts["output"][measure])
+    for side, total in profile["totals"]["macs"].items():
+        assert sum(layer["macs"][side] for layer in profile["layers"]) == total
     kept = {group["name"]: group["kept"] for group in profile["groups"]}
     assert kept == {group["name"]: group["kept"] for group in facts["groups"]}
     assert all(group["width_of"] for group in profile["groups"])
+
+
+def test_widths_of_a_weight_that_is_cut_in_two_ways() -> None:
+    """Two layers have one bias of zeros; channels go from the first alone, and the other keeps it whole."""
+    net = Net()
+    x, bias = net.input("n", 12), net.constant(np.zeros(20), np.float32, "bias")
+    first = net.add("Relu", net.add("Gemm", x, net.weight(12, 20, name="one"), bias))
+    second = net.add("Gemm", x, net.weight(12, 20, name="two"), bias)
+    proto = net.done(net.gemm(first, 5, 20), second)
+    result = prune(proto, ratio=0.2, method="thinner", reinit=True, best_effort=True)
+    profile, made = result.report["profile"], stored(result.model)
+    (group,) = profile["groups"]
+    kept = group["kept"]
+    assert kept < 20 and group["width_of"] == ["made by one, axis 1", "read by w3, axis 0"]
+    told = {layer["node"]: layer for layer in profile["layers"]}
+    assert [layer["weights"]["bias"]["after"] for layer in told.values() if "bias" in layer["weights"]] == [
+        [kept],
+        [20],
+    ]
+    assert told["gemm0"]["macs"] == {"before": 12 * 20, "after": 12 * kept}
+    assert told["gemm2"]["macs"] == {"before": 12 * 20, "after": 12 * 20}
+    assert profile["totals"]["params"]["after"] == sum(value.size for value in made.values())
 
 
 def test_widths_of_a_plan_alone(command: Command, tmp_path: Path) -> None:
