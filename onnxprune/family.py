@@ -48,12 +48,13 @@ def check_ratios(ratios: Sequence[float], options: Options) -> tuple[float, ...]
     UsageError
     """
     found = tuple(sorted(ratios))
-    if not found or len(set(found)) < len(found):
-        raise UsageError(
-            f"--ratios {', '.join(f'{ratio:g}' for ratio in ratios)}: give different ratios, as in 0.2,0.4"
-        )
     for ratio in found:
         replace(options, ratio=ratio)
+    if not found or len({_spelled(ratio) for ratio in found}) < len(found):
+        raise UsageError(
+            f"--ratios {', '.join(map(_spelled, ratios))}: give different ratios, as in 0.2,0.4; their first four "
+            "digits name the files"
+        )
     if options.layer_order != "together":
         raise UsageError("--layer-order ranks channels anew for every ratio, so that no member is a part of another")
     return found
@@ -132,13 +133,18 @@ def make_family(
     return facts
 
 
+def _spelled(ratio: float) -> str:
+    """How a ratio is written in a member's name."""
+    return f"{ratio:.4g}"
+
+
 def _targets(source: Path, folder: Path, ratios: Sequence[float], report: Path, inputs: Sequence[Path]) -> list[Path]:
     """Find out before the work whether everything can be written after it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
-    targets = [folder / f"{source.stem}-{ratio:.4g}.onnx" for ratio in ratios]
+    targets = [folder / f"{source.stem}-{_spelled(ratio)}.onnx" for ratio in ratios]
     for target in targets:
         check_target(target, tuple(inputs))
     check_report(report, tuple(inputs))

@@ -117,6 +117,7 @@ def test_members_that_were_done_stay_where_a_later_one_fails(
     ("flags", "word"),
     [
         (("--ratios", "0.2,0.2"), "different"),
+        (("--ratios", "0.2,0.200001"), "first four digits"),
         (("--ratios", "0.2,1.2"), "--ratio 1.2"),
         (("--ratios", "half"), "--ratios"),
         (("--ratios", "0.2", "--method", "l1", "--layer-order", "forward"), "a part of another"),
