@@ -25,8 +25,9 @@ def profile_of(analysis: Analysis, plan: Plan) -> dict[str, Any]:
     -------
     dict
         "groups": name, channels, kept and what has that width, as tensors and axes, these where the tensor is looked at
-        as it is stored; "layers": each node with weights, its multiply-accumulates before and after, and its weights by
-        name, with the input that they are, and shapes before and after (None until they are `completed`); "totals".
+        as it is stored; "layers": each node that has weights or multiplies, its multiply-accumulates before and after,
+        and its weights by name, with the input that they are, and shapes before and after (None until they are
+        `completed`); "totals".
     """
     index, coupling = analysis.index, analysis.coupling
     counts = plan.counts(coupling)
@@ -45,7 +46,7 @@ def profile_of(analysis: Analysis, plan: Plan) -> dict[str, Any]:
             for place, name in enumerate(node.input)
             if index.is_weight(name) and len(index.weights[name].dims) > 0
         }
-        if weights:
+        if weights or number in macs:
             before, after = macs.get(number, (0, 0))
             told = {"node": node.name or node.output[0], "operator": node.op_type, "makes": node.output[0]}
             layers.append({**told, "macs": {"before": before, "after": after}, "weights": weights})
