@@ -6,17 +6,18 @@ the first pick channels anew, they do so once.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxprune.calibrate.feeds import random_feeds
+from onnxprune.calibrate.feeds import random_feeds, shape_attempts
 from onnxprune.choose import floors, narrowed
 from onnxprune.decide import Ground, decide
 from onnxprune.delivery import Outcome, Writing, check_report, commit_report
-from onnxprune.errors import OutputError, RefusedError, UsageError
+from onnxprune.errors import ModelError, OutputError, RefusedError, UsageError
 from onnxprune.evaluate import latencies, runner_of
 from onnxprune.facts import place_of, placed, versions
 from onnxprune.graph import io
@@ -184,11 +185,14 @@ def _member(target: Path, ratio: float, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _timed(paths: Sequence[Path], ground: Ground, options: Options) -> list[dict[str, Any]]:
-    """Time all networks by turns, on the same random inputs."""
+def _timed(paths: Sequence[Path], ground: Ground, options: Options) -> list[dict[str, Any] | None]:
+    """Time all networks by turns, on the same random inputs; None where they run on none."""
     analysis, providers = ground.analysis, choose_providers(options.providers)
     original = io.load(paths[0])
     runners = [runner_of(io.load(path), original, providers, path.name) for path in paths]
-    feeds = random_feeds(analysis.index, analysis.shapes, np.random.default_rng([options.seed, 1]))
-    batch = max((shape[0] for shape in analysis.shapes.inputs.values() if shape), default=1)
-    return [found.facts for found in latencies(runners, feeds, batch)]
+    for sizes in shape_attempts(analysis.index, analysis.shapes):
+        feeds = random_feeds(analysis.index, analysis.shapes, np.random.default_rng([options.seed, 1]), sizes)
+        batch = max((shape[0] for shape in sizes.values() if shape), default=1)
+        with suppress(ModelError):  # at other sizes, perhaps
+            return [found.facts for found in latencies(runners, feeds, batch)]
+    return [None] * len(paths)

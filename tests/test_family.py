@@ -160,3 +160,17 @@ def test_what_is_left_comes_first() -> None:
     (found,) = ranked.choices
     assert found.order.tolist() == [3, 0, 1, 2] and ranked.ceilings == (2,)
     assert found.scores[found.order].tolist() == [0.9, 0.6, 0.2, 0.1]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_members_are_timed_at_sizes_that_run_or_not_at_all(
+    runs: bool, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    onnx.save(chain(), tmp_path / "chain.onnx")
+    attempts = [{"x0": (4, 5)}, {"x0": (4, 6)}]  # the network takes six features
+    monkeypatch.setattr("onnxprune.family.shape_attempts", lambda *_: attempts if runs else attempts[:1])
+    flags = ("--ratios", "0.2,0.4", "--method", "l1", "--refit", "off", "--best-effort")
+    ran = command.done("family", tmp_path / "chain.onnx", tmp_path / "out", *flags)
+    facts = json.loads((tmp_path / "out" / "family.json").read_text(encoding="utf-8"))
+    assert ("not timed" in ran.out) != runs
+    assert all((found["latency"] is not None) == runs for found in (facts["original"], *facts["members"]))
