@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxprune.extras import matplotlib
 
-__all__ = ["OTHER", "REFERENCE", "Axes", "Series", "depth", "fan", "lines", "look", "scatter", "style_of"]
+__all__ = ["OTHER", "REFERENCE", "Axes", "Series", "depth", "fan", "lines", "look", "pairs", "scatter", "style_of"]
 
 _STYLES = 8
 REFERENCE, OTHER = _STYLES - 1, 2 * _STYLES - 1
@@ -81,11 +81,12 @@ class Axes:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a line, in the style of that number; a point that is missing is NaN."""
+    """Points of a line, in the style of that number, or points alone; one that is missing is NaN."""
 
     x: Sequence[float]
     y: Sequence[float]
     style: int = 0
+    joined: bool = True
 
 
 def style_of(number: int) -> int:
@@ -117,13 +118,33 @@ def lines(series: Sequence[Series], axes: Axes, *, small: bool = False) -> list[
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         for own in series:
-            marker = "o" if len(own.x) < 30 else ""
-            colour, dash = _LINES[own.style % _STYLES], _DASHES[look(own.style)[1]]
+            marker = "o" if len(own.x) < 30 or not own.joined else ""
+            colour, dash = _LINES[own.style % _STYLES], _DASHES[look(own.style)[1]] if own.joined else "none"
             size = 3 if small else 4.5
             panel.plot(own.x, own.y, color=colour, linestyle=dash, marker=marker, markersize=size, linewidth=1.8)
+        if all(isinstance(value, int) for own in series for value in own.x):
+            panel.xaxis.get_major_locator().set_params(integer=True)
         _tell(panel, axes)
 
     return _drawn(draw, (_SMALL,) if small else (_WIDE, _NARROW))
+
+
+def pairs(before: Series, after: Series, axes: Axes) -> list[str]:
+    """Draw two points at each place, and what is between them.
+
+    Returns
+    -------
+    list of str
+    """
+
+    def draw(figure: Any) -> None:
+        panel = figure.subplots()
+        panel.vlines(before.x, before.y, after.y, color=_FAINT, linewidth=1)
+        for own in (before, after):
+            panel.plot(own.x, own.y, "o", color=_LINES[own.style], markersize=4, markeredgewidth=0)
+        _tell(panel, axes)
+
+    return _drawn(draw, (_WIDE, _NARROW))
 
 
 def scatter(series: Sequence[Series], axes: Axes) -> list[str]:
@@ -238,9 +259,7 @@ def _tell(panel: Any, axes: Axes) -> None:
             axis.set_minor_formatter(lambda value, place: "")
             axis.set_major_formatter(lambda value, place: f"{value:g}")
         if name in axes.percent:
-            low, high = axis.get_view_interval()
-            digits = int(np.clip(math.ceil(-math.log10(max(high - low, 1e-9)) - 0.4), 0, 4))
-            axis.set_major_formatter(lambda value, place, digits=digits: f"{value:.{digits}%}")
+            axis.set_major_formatter(lambda value, place: f"{100 * value:g}%")
 
 
 def _drawn(draw: Callable[[Any], None], sizes: Sequence[tuple[int, int]]) -> list[str]:
