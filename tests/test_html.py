@@ -307,7 +307,6 @@ def test_drawing_leaves_settings_as_they_are() -> None:
     settings = dict(matplotlib().rcParams)
     lines([Series([1, 2], [1, 2])], Axes())
     assert dict(matplotlib().rcParams) == settings
-    assert "matplotlib.pyplot" not in sys.modules
 
 
 # --- the command

@@ -226,14 +226,11 @@ def _classes(facts: Facts) -> list[Section]:
 def _flipped(facts: Facts) -> list[Section]:
     """Show inputs that changed their class: as pictures where there are any, and in a table."""
     blocks: list[Block | None] = []
-    left = _BYTES
-    for network, output, found in _every(facts):
-        if not found.get("flips"):
-            continue
+    changed = [each for each in _every(facts) if each[2].get("flips")]
+    for network, output, found in changed:
         share_flipped = share(found["flips"] / facts["data"]["samples"])
         title = f"{network}: {found['flips']:,} inputs ({share_flipped}) have another class in {output}"
-        shown = _pictures(found["flipped"], left)
-        left -= sum(len(picture.data) for picture in shown)
+        shown = _pictures(found["flipped"], _BYTES // len(changed))
         rows = [
             (str(e["sample"]), str(e["before"]), str(e["after"]), *map(share, e["confidence"]), _label(e))
             for e in found["flipped"]

@@ -55,7 +55,7 @@ _SETTINGS = {
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "figure.facecolor": "none",
-    "path.simplify": True,
+    "path.simplify": False,
 }
 
 
@@ -139,9 +139,9 @@ def pairs(before: Series, after: Series, axes: Axes) -> list[str]:
 
     def draw(figure: Any) -> None:
         panel = figure.subplots()
-        panel.vlines(before.x, before.y, after.y, color=_FAINT, linewidth=1)
+        _add_strokes(panel, (before, after), _FAINT, 1)
         for own in (before, after):
-            panel.plot(own.x, own.y, "o", color=_LINES[own.style], markersize=4, markeredgewidth=0)
+            _add_strokes(panel, (own, own), _LINES[own.style], 4)
         _tell(panel, axes)
 
     return _drawn(draw, (_WIDE, _NARROW))
@@ -158,7 +158,7 @@ def scatter(series: Sequence[Series], axes: Axes) -> list[str]:
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         for own in series:
-            panel.plot(own.x, own.y, "o", color=_LINES[own.style], alpha=0.75, markersize=5, markeredgewidth=0)
+            _add_strokes(panel, (own, own), _LINES[own.style], 5)
         every = np.array([value for own in series for value in (*own.x, *own.y)])
         every = every[np.isfinite(every) & ((every > 0) | ("x" not in axes.log))]
         if every.size:
@@ -182,7 +182,7 @@ def fan(points: Series, slope: float, band: tuple[float, float], axes: Axes) -> 
         end = max([1e-9, *points.x]) * 1.05
         panel.fill([0, end, end], [0, band[0] * end, band[1] * end], color=_LINES[points.style], alpha=0.2, linewidth=0)
         panel.plot([0, end], [0, slope * end], color=_LINES[points.style], linewidth=1.8)
-        panel.plot(points.x, points.y, "o", color=_LINES[points.style], alpha=0.6, markersize=4, markeredgewidth=0)
+        _add_strokes(panel, (points, points), _LINES[points.style], 4)
         panel.axhline(0, color=_FAINT, linewidth=1)
         _tell(panel, axes)
 
@@ -248,6 +248,16 @@ def _add_bars(panel: Any, sides: tuple[Any, Any], low: NDArray[Any], high: NDArr
     panel.add_patch(matplotlib().patches.PathPatch(path(vertices, codes), facecolor=colour, linewidth=0))
 
 
+def _add_strokes(panel: Any, ends: tuple[Series, Series], colour: str, width: float) -> None:
+    """Draw strokes from points to points as one path, which is short; strokes without a length are dots."""
+    starts, stops = (np.stack([own.x, own.y], axis=1).astype(np.float64) for own in ends)
+    told = np.isfinite(starts).all(axis=1) & np.isfinite(stops).all(axis=1)
+    vertices, path = np.stack([starts[told], stops[told]], axis=1).reshape(-1, 2), matplotlib().path.Path
+    codes = np.tile([path.MOVETO, path.LINETO], int(told.sum()))
+    looks = {"fill": False, "edgecolor": colour, "linewidth": width, "capstyle": "round"}
+    panel.add_patch(matplotlib().patches.PathPatch(path(vertices, codes), **looks))
+
+
 def _tell(panel: Any, axes: Axes) -> None:
     """Give axes their names, scales and numbers."""
     panel.set_xlabel(axes.x)
@@ -260,6 +270,7 @@ def _tell(panel: Any, axes: Axes) -> None:
             axis.set_major_formatter(lambda value, place: f"{value:g}")
         if name in axes.percent:
             axis.set_major_formatter(lambda value, place: f"{100 * value:g}%")
+    panel.autoscale_view()
 
 
 def _drawn(draw: Callable[[Any], None], sizes: Sequence[tuple[int, int]]) -> list[str]:
