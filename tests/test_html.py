@@ -309,6 +309,40 @@ def test_drawing_leaves_settings_as_they_are() -> None:
     assert dict(matplotlib().rcParams) == settings
 
 
+def colours(scheme: str) -> dict[str, list[float]]:
+    """Colours of the style sheet, each as red, green and blue from 0 to 1; those of the dark one come second."""
+    sheet = (Path(onnxprune.report.__file__).parent / "templates" / "page.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", sheet, flags=re.DOTALL)
+    own = re.findall(r"(--[a-z0-9-]+): #([0-9a-f]{6});", blocks[["light", "dark"].index(scheme)])
+    return {name: [int(value[place : place + 2], 16) / 255 for place in (0, 2, 4)] for name, value in own}
+
+
+def contrast(first: list[float], second: list[float]) -> float:
+    """Contrast as WCAG 2 defines it."""
+
+    def luminance(colour: list[float]) -> float:
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in colour]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(map(luminance, (first, second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_and_lines_stand_out_from_the_paper(scheme: str) -> None:
+    found = colours(scheme)
+    assert contrast([0, 0, 0], [1, 1, 1]) == pytest.approx(21)
+    for paper in ("--paper", "--sheet"):
+        for name in ("--ink", "--soft", "--accent"):
+            assert contrast(found[name], found[paper]) >= 4.5, (name, paper)
+        drawn = [name for name in found if name.startswith("--line-")]
+        assert len(drawn) == 8
+        for name in (*drawn, "--kept", "--gone"):
+            assert contrast(found[name], found[paper]) >= 3, (name, paper)
+    assert contrast(found["--warning"], found["--warned"]) >= 4.5
+    assert contrast(found["--kept"], found["--gone"]) >= 1.5
+
+
 # --- the command
 
 

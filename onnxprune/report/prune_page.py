@@ -23,12 +23,13 @@ from onnxprune.report.provenance import file_name, provenance
 from onnxprune.report.rows import many
 from onnxprune.report.sentences import note_lines, proof_lines
 
-__all__ = ["fidelity_table", "fidelity_tiles", "inspection_page", "prune_page", "sizes_table"]
+__all__ = ["NOUNS", "fidelity_table", "fidelity_tiles", "inspection_page", "prune_page", "sizes_table"]
 
 Facts = dict[str, Any]
 
-MEASURES = (("parameters", "params"), ("MACs", "macs"), ("prunable channels", "channels"), ("bytes", "bytes"))
-_NOUNS = {key: label for label, key in MEASURES}
+_MEASURES = (("parameters", "params"), ("MACs", "macs"), ("prunable channels", "channels"), ("bytes", "bytes"))
+NOUNS = {key: label for label, key in _MEASURES}
+"""What is counted, in words."""
 
 
 def prune_page(facts: Facts) -> Page:
@@ -68,7 +69,7 @@ def _sentence(facts: Facts, name: str) -> str:
     """Say what was asked and what was done."""
     request, found = facts.get("request", {}), facts["groups"]
     measure = request.get("measure", "params")
-    noun, attained = _NOUNS.get(measure, measure), share(facts["achieved"].get(measure))
+    noun, attained = NOUNS.get(measure, measure), share(facts["achieved"].get(measure))
     if "replayed" in request:
         asked = f"Asked to carry out a plan on {name}"
     elif request.get("max_drop") is not None:
@@ -90,7 +91,7 @@ def _sentence(facts: Facts, name: str) -> str:
 
 def _tiles(facts: Facts) -> list[Tile]:
     tiles = []
-    for label, key in MEASURES:
+    for label, key in _MEASURES:
         before, after = facts["input"].get(key), facts["output"].get(key)
         if finite(before) and finite(after) and before:
             tiles.append(Tile(f"{label} removed", share(1 - after / before), f"{count(before)} → {count(after)}"))
@@ -111,7 +112,7 @@ def fidelity_tiles(fidelity: Facts, accuracy: Facts | None) -> list[Tile]:
 def sizes_table(facts: Facts) -> Table:
     """Sizes of a network before and after."""
     rows = []
-    for label, key in MEASURES:
+    for label, key in _MEASURES:
         before, after = facts["input"].get(key), facts["output"].get(key)
         gone = share(1 - after / before) if finite(before) and finite(after) and before else "–"
         if before is not None:
@@ -170,7 +171,7 @@ def inspection_page(facts: Facts) -> Page:
     """
     name = file_name(facts["input"], "a network")
     reach = facts["reachable"]
-    rows = [(label, count(facts["input"][key]), share(reach[key])) for label, key in MEASURES if key in reach]
+    rows = [(label, count(facts["input"][key]), share(reach[key])) for label, key in _MEASURES if key in reach]
     return Page(
         title=f"{name}, inspected",
         sentence=f"Of {name}, {share(reach['params'])} of the parameters could go at most, from "
