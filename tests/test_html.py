@@ -263,7 +263,7 @@ def test_pages_of_many_pictures_stay_small() -> None:
 
 def test_a_table_says_which_columns_are_words() -> None:
     table = Table(columns=("a", "b", "c", "d"), rows=[], words=1, notes=1)
-    assert [table.side(place) for place in range(4)] == ["words", "number", "number", "words"]
+    assert [table.side(place) for place in range(4)] == ["words", "number", "number", "notes"]
 
 
 # --- drawings

@@ -87,8 +87,10 @@ class Table:
         return self.rows[:_ROWS]
 
     def side(self, column: int) -> str:
-        """How a column is set: as words or as numbers."""
-        return "words" if column < self.words or column >= len(self.columns) - self.notes else "number"
+        """How a column is set: as words, as numbers, or as many words."""
+        if column >= len(self.columns) - self.notes:
+            return "notes"
+        return "words" if column < self.words else "number"
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,10 @@ def _solved(facts: Facts) -> list[Block | None]:
         Series(places, [max(entry[name], 0.0) or math.nan for _, entry in found], style)
         for style, name in ((1, "missed_before"), (0, "missed"))
     )
-    rows = [(name, share(e["missed_before"], 3), share(e["missed"], 3), count(e["rows"])) for name, e in found]
+    rows = [
+        (name, *(share(max(e[key], 0.0), 3) for key in ("missed_before", "missed")), count(e["rows"]))
+        for name, e in found
+    ]
     return [
         Figure(
             title="What readers of thinned groups miss of the variance, along the depth",

@@ -122,8 +122,7 @@ def lines(series: Sequence[Series], axes: Axes, *, small: bool = False) -> list[
             colour, dash = _LINES[own.style % _STYLES], _DASHES[look(own.style)[1]] if own.joined else "none"
             size = 3 if small else 4.5
             panel.plot(own.x, own.y, color=colour, linestyle=dash, marker=marker, markersize=size, linewidth=1.8)
-        if all(isinstance(value, int) for own in series for value in own.x):
-            panel.xaxis.get_major_locator().set_params(integer=True)
+        _count(panel, series)
         _tell(panel, axes)
 
     return _drawn(draw, (_SMALL,) if small else (_WIDE, _NARROW))
@@ -142,6 +141,7 @@ def pairs(before: Series, after: Series, axes: Axes) -> list[str]:
         _add_strokes(panel, (before, after), _FAINT, 1)
         for own in (before, after):
             _add_strokes(panel, (own, own), _LINES[own.style], 4)
+        _count(panel, (before, after))
         _tell(panel, axes)
 
     return _drawn(draw, (_WIDE, _NARROW))
@@ -256,6 +256,12 @@ def _add_strokes(panel: Any, ends: tuple[Series, Series], colour: str, width: fl
     codes = np.tile([path.MOVETO, path.LINETO], int(told.sum()))
     looks = {"fill": False, "edgecolor": colour, "linewidth": width, "capstyle": "round"}
     panel.add_patch(matplotlib().patches.PathPatch(path(vertices, codes), **looks))
+
+
+def _count(panel: Any, series: Sequence[Series]) -> None:
+    """Where what is along the axis is counted, tell whole numbers."""
+    if all(isinstance(value, int) for own in series for value in own.x):
+        panel.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _tell(panel: Any, axes: Axes) -> None:
