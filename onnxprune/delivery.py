@@ -62,18 +62,19 @@ def check_targets(target: Path | None, writing: Writing, inputs: tuple[Path, ...
     OutputError
         If something cannot.
     """
-    sides = {"--plan": writing.plan, "--profile": writing.profile, "--report": writing.report}
+    reports = () if writing.report is None else _written(writing.report)
+    sides = [("--plan", writing.plan), ("--profile", writing.profile), *(("--report", path) for path in reports)]
     taken: dict[Path, str] = {}
     if target is not None:
         check_target(target, inputs)
         taken = {target.resolve(): "the output", target.with_name(f"{target.name}.data").resolve(): "the output's data"}
-    for flag, path in sides.items():
-        for written in () if path is None else _written(path):
-            check_target(written, inputs, companions=())
-            if written.resolve() in taken:
-                place = taken[written.resolve()]
-                raise OutputError(f"cannot write {flag} to {written}: it is {place}; choose another name")
-            taken[written.resolve()] = f"the file of {flag}"
+    for flag, path in sides:
+        if path is None:
+            continue
+        check_target(path, inputs, companions=())
+        if path.resolve() in taken:
+            raise OutputError(f"cannot write {flag} to {path}: it is {taken[path.resolve()]}; choose another name")
+        taken[path.resolve()] = f"the file of {flag}"
 
 
 def _written(path: Path) -> tuple[Path, ...]:

@@ -64,12 +64,7 @@ def _add_common(parser: Parser) -> None:
         "NAME:SIZES",
         "sizes of an input with symbolic dimensions, for MACs and validation: x:1,3,224,224",
     )
-    parser.value(
-        "--report",
-        "FILE",
-        "write every number to FILE.json; FILE.html is a page to look at, with FILE.json beside it",
-        type=Path,
-    )
+    parser.value("--report", "FILE", _REPORT, type=Path)
 
 
 def _add_data(parser: Parser, flag: str = "--calib") -> None:
@@ -258,12 +253,7 @@ def compare_parser() -> argparse.ArgumentParser:
     parser.names("--input-shape", "NAME:SIZES", "sizes of an input with symbolic dimensions: x:1,3,224,224")
     parser.names("--providers", "P", "onnxruntime providers: cpu, cuda or a full name (default: CUDA where it works)")
     parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
-    parser.value(
-        "--report",
-        "FILE",
-        "write every number to FILE.json; FILE.html is a page to look at, with FILE.json beside it",
-        type=Path,
-    )
+    parser.value("--report", "FILE", _REPORT, type=Path)
     parser.switch("-q", "--quiet", text="print nothing but errors")
     parser.switch("-v", "--verbose", text="print inputs that changed their class, classes that lost most, and times")
     return parser

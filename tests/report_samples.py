@@ -195,7 +195,9 @@ def _network(name: str, size: float, macs: int | None = 125_485_696) -> dict[str
     return {"name": name, **place, "macs": None if macs is None else place["macs"], "latency": _latency(4 * size)}
 
 
-def comparison(ratios: tuple[float, ...] = (0.3, 0.5, 0.7), *, pictures: int = 3, kinds: int = 4) -> dict[str, Any]:
+def comparison(
+    ratios: tuple[float, ...] = (0.3, 0.5, 0.7), *, pictures: int = 3, side: int = 32, kinds: int = 4
+) -> dict[str, Any]:
     """A comparison with everything in it."""
     rng = np.random.default_rng(7)
     networks = []
@@ -207,7 +209,7 @@ def comparison(ratios: tuple[float, ...] = (0.3, 0.5, 0.7), *, pictures: int = 3
                 "after": int(rng.integers(10)),
                 "confidence": [float(rng.uniform(0.5, 1)), float(rng.uniform(0.3, 0.9))],
                 "label": None if number % 2 else 3,
-                "thumbnail": picture(rng) if number < pictures else None,
+                "thumbnail": picture(rng, side) if number < pictures else None,
             }
             for number in range(max(pictures, 5))
         ]
@@ -287,7 +289,7 @@ def comparison(ratios: tuple[float, ...] = (0.3, 0.5, 0.7), *, pictures: int = 3
 
 def huge_comparison() -> dict[str, Any]:
     """Nine networks, nineteen corruptions, and more pictures than a page has room for."""
-    return comparison(tuple(np.linspace(0.1, 0.9, 9).round(2).tolist()), pictures=24, kinds=19)
+    return comparison(tuple(np.linspace(0.1, 0.9, 9).round(2).tolist()), pictures=24, side=64, kinds=19)
 
 
 def family(members: int = 3) -> dict[str, Any]:

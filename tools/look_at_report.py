@@ -1,6 +1,6 @@
 """Photograph reports in headless Chromium: light and dark, as wide as a desk's screen and as narrow as a phone's.
 
-    python tools/look_at_report.py OUT [REPORT.json …] [--chromium PATH]
+    PYTHONPATH=tests python tools/look_at_report.py OUT [REPORT.json …] [--chromium PATH]
 
 Of each report that onnxprune wrote, and of made-up ones with 5 and with 500 groups, it makes the page, says how big it
 is and how long it took, whether anything is wider than the screen, and what the browser complained of.

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 MISSING = "–"
-LONG = 24
+LONG = 40
 """Rows from which on a table is folded."""
 _ROWS = 1000
 """Rows that a page shows of a table."""
@@ -46,10 +46,11 @@ _ROWS = 1000
 
 @dataclass(frozen=True)
 class Bar:
-    """A share of something, drawn, and in words."""
+    """A share of something, drawn, and in words; with what is left of the whole, or without."""
 
     share: float
     words: str
+    whole: bool = True
 
 
 Cell = str | Bar
@@ -86,17 +87,19 @@ class Table:
         return self.rows[:_ROWS]
 
     def side(self, column: int) -> str:
-        """How a column is set: as words or as numbers."""
-        return "words" if column < self.words or column >= len(self.columns) - self.notes else "number"
+        """How a column is set: as words, as numbers, or as many words."""
+        if column >= len(self.columns) - self.notes:
+            return "notes"
+        return "words" if column < self.words else "number"
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a colour in a figure stands for: a variable of the style sheet, and which dashes a line has."""
+    """What a colour in a figure stands for: a variable of the style sheet, and how it is drawn."""
 
     words: str
     colour: str
-    dash: int = 0
+    form: str = "dash-0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +212,10 @@ def _warns(text: Text) -> bool:
     return bool(text.style) or bool(text.spans)
 
 
-def keyed(style: int, words: str) -> Key:
-    """Say what lines of a style stand for."""
-    return Key(words, *look(style))
+def keyed(style: int, words: str, *, dots: bool = False) -> Key:
+    """Say what lines, or dots, of a style stand for."""
+    colour, dash = look(style)
+    return Key(words, colour, "dot" if dots else f"dash-{dash}")
 
 
 def finite(value: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from onnxprune.report.blocks import (
     LONG,
     Block,
+    Figure,
     Page,
     Picture,
     Pictures,
@@ -14,12 +15,15 @@ from onnxprune.report.blocks import (
     Tile,
     count,
     finite,
+    keyed,
     lines,
     pair,
     section,
     share,
     short,
 )
+from onnxprune.report.plots import Axes, Series
+from onnxprune.report.plots import lines as drawn_lines
 from onnxprune.report.provenance import file_name, provenance
 from onnxprune.report.rows import many
 from onnxprune.report.shift_page import shift_sections
@@ -65,8 +69,8 @@ def compare_page(facts: Facts) -> Page:
         sentence=_sentence(facts, name),
         tiles=_tiles(facts),
         sections=[
-            *section("networks", "Networks", _sizes(facts), lines([_timed(facts)])),
-            *section("outputs", "How far outputs are from the original's", _outputs(facts), lines(_skipped(facts))),
+            *section("networks", "Networks", _sizes(facts), lines([_timed(facts)]), _by_ratio(facts)),
+            *section("outputs", "Outputs", _outputs(facts), lines(_skipped(facts))),
             *_classes(facts),
             *_flipped(facts),
             *shift_sections(facts),
@@ -146,6 +150,28 @@ def _sizes(facts: Facts) -> Table:
     return Table(columns=columns, rows=rows)
 
 
+def _by_ratio(facts: Facts) -> Figure | None:
+    """Accuracy and agreement over the share that was removed, where there are several networks."""
+    every = {network["name"]: network["removed"] for network in facts["networks"]}
+    shown = {
+        "right answers": [(every[name], found["top1"][1]) for name, _, found in _every(facts) if found.get("top1")],
+        "agrees": [(every[n], found["agreement"]) for n, _, found in _every(facts) if finite(found.get("agreement"))],
+    }
+    told = {words: points for words, points in shown.items() if len(points) > 1}
+    if not told or len(every) < 2:
+        return None
+    series = [
+        Series([x for x, _ in points], [y for _, y in points], style, joined=False)
+        for style, points in enumerate(told.values())
+    ]
+    return Figure(
+        title="Accuracy against ratio",
+        drawings=drawn_lines(series, Axes("removed", "inputs", percent="xy")),
+        label=f"Points for {len(every)} networks; the tables have the numbers.",
+        keys=[keyed(style, words, dots=True) for style, words in enumerate(told)],
+    )
+
+
 def _timed(facts: Facts) -> str:
     latency = facts["original"]["latency"]
     return (
@@ -162,7 +188,11 @@ def _outputs(facts: Facts) -> Table | None:
     ]
     columns = ("output", "network", *(heading for heading, _, _ in shown))
     folded = len(rows) > LONG
-    return Table(columns=columns, rows=rows, words=2, title="Figures of every output", folded=folded) if rows else None
+    return (
+        Table(columns=columns, rows=rows, words=2, title="How far they are from the original's", folded=folded)
+        if rows
+        else None
+    )
 
 
 def _told(value: Any, form: Any) -> str:
@@ -196,14 +226,11 @@ def _classes(facts: Facts) -> list[Section]:
 def _flipped(facts: Facts) -> list[Section]:
     """Show inputs that changed their class: as pictures where there are any, and in a table."""
     blocks: list[Block | None] = []
-    left = _BYTES
-    for network, output, found in _every(facts):
-        if not found.get("flips"):
-            continue
+    changed = [each for each in _every(facts) if each[2].get("flips")]
+    for network, output, found in changed:
         share_flipped = share(found["flips"] / facts["data"]["samples"])
         title = f"{network}: {found['flips']:,} inputs ({share_flipped}) have another class in {output}"
-        shown = _pictures(found["flipped"], left)
-        left -= sum(len(picture.data) for picture in shown)
+        shown = _pictures(found["flipped"], _BYTES // len(changed))
         rows = [
             (str(e["sample"]), str(e["before"]), str(e["after"]), *map(share, e["confidence"]), _label(e))
             for e in found["flipped"]
@@ -239,4 +266,7 @@ def _label(entry: Facts) -> str:
 
 def _data(facts: Facts) -> list[str]:
     classes = "." if facts["data"]["labelled"] else ", without classes."
-    return [f"Compared on {_inputs(facts)}{classes}", *(f"{note}." for note in facts["data"]["notes"])]
+    return [
+        f"Compared on {_inputs(facts)}{classes}",
+        *(f"{note[:1].upper()}{note[1:]}." for note in facts["data"]["notes"]),
+    ]

@@ -9,6 +9,7 @@ from onnxprune.report.outputs import learnt_lines
 from onnxprune.report.plots import OTHER, REFERENCE, Axes, Series, style_of
 from onnxprune.report.plots import lines as drawn_lines
 from onnxprune.report.provenance import file_name, provenance
+from onnxprune.report.prune_page import NOUNS
 from onnxprune.report.rows import many
 
 __all__ = ["family_page"]
@@ -29,13 +30,14 @@ def family_page(facts: Facts) -> Page:
     Page
     """
     name, members = file_name(facts["original"], "a network"), facts["members"]
-    ratios = [share(member.get("ratio"), 0) for member in members]
+    ratios = [f"{100 * member['ratio']:g}%" for member in members if finite(member.get("ratio"))]
     measure = facts.get("request", {}).get("measure", "params")
     files = [("original", facts["original"]), *((member["name"], member) for member in members)]
     return Page(
         title=f"{name}, a family",
         sentence=f"{many(len(members), 'smaller network was', 'smaller networks were')} made of {name}, without "
-        f"{', '.join(ratios)} of its {measure}; each equals the original with its removed channels masked.",
+        f"{' or '.join(ratios)} of its {NOUNS.get(measure, measure)}; each equals the original with its removed "
+        "channels masked.",
         tiles=[],
         sections=[
             *section("members", "Members", _members(facts), lines(_timed(facts))),

@@ -20,8 +20,7 @@ from onnxprune.report.blocks import (
     share,
 )
 from onnxprune.report.certificates import EXPLAINED, because, bounds, end_to_end, measured
-from onnxprune.report.plots import Axes, Series, depth, scatter
-from onnxprune.report.plots import lines as drawn_lines
+from onnxprune.report.plots import Axes, Series, depth, pairs, scatter
 from onnxprune.report.sentences import found_line, method_lines
 
 __all__ = ["certificates", "depth_figure", "errors", "groups", "pins"]
@@ -41,7 +40,7 @@ def depth_figure(kept: list[int], total: list[int], what: str, each: str) -> Fig
         title=f"{what.capitalize()} that stay and that go, along the depth",
         drawings=drawings,
         label=f"Bars of {len(total)} {each}s: {sum(kept):,} {what} stay and {gone:,} go, of {sum(total):,}.",
-        keys=(Key("stays", "--kept"), Key("goes", "--gone")),
+        keys=(Key("stays", "--kept", "block"), Key("goes", "--gone", "block")),
         note=f"Above: {what} of each {each}. Below: the share that stays.{more}",
     )
 
@@ -101,7 +100,8 @@ def pins(facts: Facts) -> list[Section]:
         totals[item["purpose"]] += item["params"]
     most = max(totals.values()) or 1
     reasons = [
-        (name, Bar(value / most, f"{value:,}")) for name, value in sorted(totals.items(), key=lambda pair: -pair[1])
+        (name, Bar(value / most, f"{value:,}", whole=False))
+        for name, value in sorted(totals.items(), key=lambda pair: -pair[1])
     ]
     rows = [(item["site"], count(item["channels"]), count(item["params"]), item["reason"]) for item in found]
     return section(
@@ -135,13 +135,13 @@ def _bounded(facts: Facts) -> Figure | None:
     if not every:
         return None
     series = [Series([each["error"] for each in every], [each["measured"]["max_abs"] for each in every])]
-    keys = [keyed(0, "at most, for certain")]
+    keys = [keyed(0, "at most, for certain", dots=True)]
     drawn = [each for each in every if each["promise"] is not None]
     if drawn:
         series.append(
             Series([each["promise"]["epsilon"] for each in drawn], [each["measured"]["max_abs"] for each in drawn], 1)
         )
-        keys.append(keyed(1, "at most, at 95 %"))
+        keys.append(keyed(1, "at most, at 95 %", dots=True))
     held = sum(each["measured"]["max_abs"] <= each["error"] for each in every)
     return Figure(
         title="Bounds, and the largest error that was measured",
@@ -179,17 +179,20 @@ def _solved(facts: Facts) -> list[Block | None]:
     if not found:
         return []
     places = list(range(1, len(found) + 1))
-    series = [
+    before, after = (
         Series(places, [max(entry[name], 0.0) or math.nan for _, entry in found], style)
         for style, name in ((1, "missed_before"), (0, "missed"))
+    )
+    rows = [
+        (name, *(share(max(e[key], 0.0), 3) for key in ("missed_before", "missed")), count(e["rows"]))
+        for name, e in found
     ]
-    rows = [(name, share(e["missed_before"], 3), share(e["missed"], 3), count(e["rows"])) for name, e in found]
     return [
         Figure(
-            title="What the readers of thinned groups miss of the variance, along the depth",
-            drawings=drawn_lines(series, Axes("reader, from input to output", "missed", percent="y", log="y")),
-            label=f"Two lines over {len(found)} readers: what they miss with their old weights, and with the new ones.",
-            keys=(keyed(1, "with the old weights"), keyed(0, "solved anew")),
+            title="What readers of thinned groups miss of the variance, along the depth",
+            drawings=pairs(before, after, Axes("reader, from input to output", "missed", percent="y", log="y")),
+            label=f"Two points for each of {len(found)} readers: what they miss with old and with new weights.",
+            keys=(keyed(1, "with the old weights", dots=True), keyed(0, "solved anew", dots=True)),
         ),
         Table(
             columns=("reader", "missed before", "missed now", "rows"),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxprune.extras import matplotlib
 
-__all__ = ["OTHER", "REFERENCE", "Axes", "Series", "depth", "fan", "lines", "look", "scatter", "style_of"]
+__all__ = ["OTHER", "REFERENCE", "Axes", "Series", "depth", "fan", "lines", "look", "pairs", "scatter", "style_of"]
 
 _STYLES = 8
 REFERENCE, OTHER = _STYLES - 1, 2 * _STYLES - 1
@@ -55,7 +55,7 @@ _SETTINGS = {
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "figure.facecolor": "none",
-    "path.simplify": True,
+    "path.simplify": False,
 }
 
 
@@ -81,11 +81,12 @@ class Axes:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a line, in the style of that number; a point that is missing is NaN."""
+    """Points of a line, in the style of that number, or points alone; one that is missing is NaN."""
 
     x: Sequence[float]
     y: Sequence[float]
     style: int = 0
+    joined: bool = True
 
 
 def style_of(number: int) -> int:
@@ -117,13 +118,33 @@ def lines(series: Sequence[Series], axes: Axes, *, small: bool = False) -> list[
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         for own in series:
-            marker = "o" if len(own.x) < 30 else ""
-            colour, dash = _LINES[own.style % _STYLES], _DASHES[look(own.style)[1]]
+            marker = "o" if len(own.x) < 30 or not own.joined else ""
+            colour, dash = _LINES[own.style % _STYLES], _DASHES[look(own.style)[1]] if own.joined else "none"
             size = 3 if small else 4.5
             panel.plot(own.x, own.y, color=colour, linestyle=dash, marker=marker, markersize=size, linewidth=1.8)
+        _count(panel, series)
         _tell(panel, axes)
 
     return _drawn(draw, (_SMALL,) if small else (_WIDE, _NARROW))
+
+
+def pairs(before: Series, after: Series, axes: Axes) -> list[str]:
+    """Draw two points at each place, and what is between them.
+
+    Returns
+    -------
+    list of str
+    """
+
+    def draw(figure: Any) -> None:
+        panel = figure.subplots()
+        _add_strokes(panel, (before, after), _FAINT, 1)
+        for own in (before, after):
+            _add_strokes(panel, (own, own), _LINES[own.style], 4)
+        _count(panel, (before, after))
+        _tell(panel, axes)
+
+    return _drawn(draw, (_WIDE, _NARROW))
 
 
 def scatter(series: Sequence[Series], axes: Axes) -> list[str]:
@@ -137,7 +158,7 @@ def scatter(series: Sequence[Series], axes: Axes) -> list[str]:
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         for own in series:
-            panel.plot(own.x, own.y, "o", color=_LINES[own.style], alpha=0.75, markersize=5, markeredgewidth=0)
+            _add_strokes(panel, (own, own), _LINES[own.style], 5)
         every = np.array([value for own in series for value in (*own.x, *own.y)])
         every = every[np.isfinite(every) & ((every > 0) | ("x" not in axes.log))]
         if every.size:
@@ -161,7 +182,7 @@ def fan(points: Series, slope: float, band: tuple[float, float], axes: Axes) -> 
         end = max([1e-9, *points.x]) * 1.05
         panel.fill([0, end, end], [0, band[0] * end, band[1] * end], color=_LINES[points.style], alpha=0.2, linewidth=0)
         panel.plot([0, end], [0, slope * end], color=_LINES[points.style], linewidth=1.8)
-        panel.plot(points.x, points.y, "o", color=_LINES[points.style], alpha=0.6, markersize=4, markeredgewidth=0)
+        _add_strokes(panel, (points, points), _LINES[points.style], 4)
         panel.axhline(0, color=_FAINT, linewidth=1)
         _tell(panel, axes)
 
@@ -227,6 +248,22 @@ def _add_bars(panel: Any, sides: tuple[Any, Any], low: NDArray[Any], high: NDArr
     panel.add_patch(matplotlib().patches.PathPatch(path(vertices, codes), facecolor=colour, linewidth=0))
 
 
+def _add_strokes(panel: Any, ends: tuple[Series, Series], colour: str, width: float) -> None:
+    """Draw strokes from points to points as one path, which is short; strokes without a length are dots."""
+    starts, stops = (np.stack([own.x, own.y], axis=1).astype(np.float64) for own in ends)
+    told = np.isfinite(starts).all(axis=1) & np.isfinite(stops).all(axis=1)
+    vertices, path = np.stack([starts[told], stops[told]], axis=1).reshape(-1, 2), matplotlib().path.Path
+    codes = np.tile([path.MOVETO, path.LINETO], int(told.sum()))
+    looks = {"fill": False, "edgecolor": colour, "linewidth": width, "capstyle": "round"}
+    panel.add_patch(matplotlib().patches.PathPatch(path(vertices, codes), **looks))
+
+
+def _count(panel: Any, series: Sequence[Series]) -> None:
+    """Where what is along the axis is counted, tell whole numbers."""
+    if all(isinstance(value, int) for own in series for value in own.x):
+        panel.xaxis.get_major_locator().set_params(integer=True)
+
+
 def _tell(panel: Any, axes: Axes) -> None:
     """Give axes their names, scales and numbers."""
     panel.set_xlabel(axes.x)
@@ -238,9 +275,8 @@ def _tell(panel: Any, axes: Axes) -> None:
             axis.set_minor_formatter(lambda value, place: "")
             axis.set_major_formatter(lambda value, place: f"{value:g}")
         if name in axes.percent:
-            low, high = axis.get_view_interval()
-            digits = int(np.clip(math.ceil(-math.log10(max(high - low, 1e-9)) - 0.4), 0, 4))
-            axis.set_major_formatter(lambda value, place, digits=digits: f"{value:.{digits}%}")
+            axis.set_major_formatter(lambda value, place: f"{100 * value:g}%")
+    panel.autoscale_view()
 
 
 def _drawn(draw: Callable[[Any], None], sizes: Sequence[tuple[int, int]]) -> list[str]:

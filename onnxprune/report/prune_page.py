@@ -23,12 +23,13 @@ from onnxprune.report.provenance import file_name, provenance
 from onnxprune.report.rows import many
 from onnxprune.report.sentences import note_lines, proof_lines
 
-__all__ = ["fidelity_table", "fidelity_tiles", "inspection_page", "prune_page", "sizes_table"]
+__all__ = ["NOUNS", "fidelity_table", "fidelity_tiles", "inspection_page", "prune_page", "sizes_table"]
 
 Facts = dict[str, Any]
 
-MEASURES = (("parameters", "params"), ("MACs", "macs"), ("prunable channels", "channels"), ("bytes", "bytes"))
-_NOUNS = {key: label for label, key in MEASURES}
+_MEASURES = (("parameters", "params"), ("MACs", "macs"), ("prunable channels", "channels"), ("bytes", "bytes"))
+NOUNS = {key: label for label, key in _MEASURES}
+"""What is counted, in words."""
 
 
 def prune_page(facts: Facts) -> Page:
@@ -66,27 +67,31 @@ def prune_page(facts: Facts) -> Page:
 
 def _sentence(facts: Facts, name: str) -> str:
     """Say what was asked and what was done."""
-    request = facts.get("request", {})
+    request, found = facts.get("request", {}), facts["groups"]
     measure = request.get("measure", "params")
-    attained = f"{share(facts['achieved'].get(measure))} of the {_NOUNS.get(measure, measure)} of {name}"
-    thinner = sum(group["kept"] < group["channels"] for group in facts["groups"])
+    noun, attained = NOUNS.get(measure, measure), share(facts["achieved"].get(measure))
     if "replayed" in request:
-        asked = "A plan that was made before was carried out again"
+        asked = f"Asked to carry out a plan on {name}"
     elif request.get("max_drop") is not None:
-        asked = f"As much as possible was to go for at most {request['max_drop']:g} points of accuracy"
+        points = f"{request['max_drop']:g} point{'s'[: request['max_drop'] != 1]}"
+        asked = f"Asked to remove as much of {name} as costs at most {points} of accuracy"
     else:
-        asked = f"{share(request.get('ratio'))} of the {_NOUNS.get(measure, measure)} were to go"
-    how = f", chosen by the method {request['method']}" if "method" in request else ""
-    went = f"{attained} went, from {thinner} of {many(len(facts['groups']), 'group', 'groups')}{how}"
+        asked = f"Asked to remove {share(request.get('ratio'))} of the {noun} of {name}"
+    thinner = sum(group["kept"] < group["channels"] for group in found)
+    how = f" by the method {request['method']}" if "method" in request else ""
+    where = f"thinning {thinner} of {many(len(found), 'group', 'groups')} of channels{how}"
     if facts["validation"] is None:
-        return f"{asked}: {attained} would go, from {thinner} of {len(facts['groups'])} groups; nothing was written."
-    written = facts["output"]["path"]
-    return f"{asked}: {went}. {file_name({'path': written}, 'The result')} equals the original with those masked."
+        return f"{asked}, onnxprune would remove {attained} of the {noun}, {where}; nothing was written."
+    written = file_name(facts["output"], "The result")
+    return (
+        f"{asked}, onnxprune removed {attained} of the {noun}, {where}. {written} equals the original with those "
+        "channels masked."
+    )
 
 
 def _tiles(facts: Facts) -> list[Tile]:
     tiles = []
-    for label, key in MEASURES:
+    for label, key in _MEASURES:
         before, after = facts["input"].get(key), facts["output"].get(key)
         if finite(before) and finite(after) and before:
             tiles.append(Tile(f"{label} removed", share(1 - after / before), f"{count(before)} → {count(after)}"))
@@ -107,7 +112,7 @@ def fidelity_tiles(fidelity: Facts, accuracy: Facts | None) -> list[Tile]:
 def sizes_table(facts: Facts) -> Table:
     """Sizes of a network before and after."""
     rows = []
-    for label, key in MEASURES:
+    for label, key in _MEASURES:
         before, after = facts["input"].get(key), facts["output"].get(key)
         gone = share(1 - after / before) if finite(before) and finite(after) and before else "–"
         if before is not None:
@@ -166,7 +171,7 @@ def inspection_page(facts: Facts) -> Page:
     """
     name = file_name(facts["input"], "a network")
     reach = facts["reachable"]
-    rows = [(label, count(facts["input"][key]), share(reach[key])) for label, key in MEASURES if key in reach]
+    rows = [(label, count(facts["input"][key]), share(reach[key])) for label, key in _MEASURES if key in reach]
     return Page(
         title=f"{name}, inspected",
         sentence=f"Of {name}, {share(reach['params'])} of the parameters could go at most, from "

@@ -140,7 +140,7 @@ def _potential(found: Facts, names: list[str]) -> list[Section]:
     rows = [
         (
             name,
-            Bar(entry["potential"] or 0.0, share(entry["potential"])),
+            Bar(entry["potential"] or 0.0, share(entry["potential"]), whole=False),
             share(entry["original_error"]),
             *map(share, entry["errors"]),
         )
