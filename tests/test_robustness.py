@@ -8,7 +8,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from onnxprune.evaluate.robustness import DELTA, LEVELS, excess_error, noise_similarity, potential
+from onnxprune.evaluate.robustness import (
+    DELTA,
+    LEVELS,
+    excess_error,
+    noise_similarity,
+    potential,
+    searched_potential,
+)
 
 
 def test_potential_is_the_largest_ratio_that_does() -> None:
@@ -18,6 +25,33 @@ def test_potential_is_the_largest_ratio_that_does() -> None:
     assert potential(ratios, errors, 0.06, delta=0.03) == 0.7
     assert potential(ratios, errors, 0.01) == 0.0
     assert potential([0.2], [0.065], 0.06) == 0.2 and DELTA == 0.005
+
+
+def test_the_potential_is_found_by_halves() -> None:
+    asked: list[float] = []
+
+    def error_at(ratio: float) -> float:
+        asked.append(ratio)
+        return 0.06 + max(ratio - 0.43, 0.0) / 2
+
+    found = searched_potential(error_at, 0.06, high=0.9)
+    assert 0.44 - 0.01 <= found.potential <= 0.44  # where the error is half a point more
+    assert found.tried == tuple((ratio, 0.06 + max(ratio - 0.43, 0.0) / 2) for ratio in asked) and asked[0] == 0.9
+    assert len(asked) == 8
+    assert searched_potential(error_at, 0.06, high=0.9, trials=3).potential == 0.225
+    assert searched_potential(lambda _: 0.06, 0.06, high=0.9).tried == ((0.9, 0.06),)
+    assert searched_potential(lambda _: 0.5, 0.06, high=0.9).potential == 0.0
+
+
+def test_what_is_found_keeps_to_the_bound_where_errors_fall_and_rise() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        errors = dict[float, float]()
+        found = searched_potential(
+            lambda ratio, told=errors: told.setdefault(ratio, 0.1 * rng.random()), 0.06, high=0.8
+        )
+        assert found.potential == 0.0 or errors[found.potential] <= 0.065
+        assert found.potential == potential(list(errors), list(errors.values()), 0.06)
 
 
 def test_slopes_go_through_the_origin() -> None:

@@ -1,6 +1,6 @@
 """What accuracy on clean inputs hides: errors under shift, how far one may prune for each, how noise parts networks.
 
-    prune potential   P(D; δ) = max {r : err(r, D) ≤ err(0, D) + δ}, over the networks at hand
+    prune potential   P(D; δ) = max {r : err(r, D) ≤ err(0, D) + δ}, over the networks at hand or by search
     excess error      e = [err(r, D′) − err(r, D)] − [err(0, D′) − err(0, D)];  slope s of e ≈ s·r, through the origin
     noise similarity  share of equal classes, and mean ‖p − q‖₂, of x + U[−ε, ε]
 
@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 
 from onnxprune.evaluate.figures import log_shares
 
-__all__ = ["DELTA", "LEVELS", "Excess", "excess_error", "noise_similarity", "potential"]
+__all__ = [
+    "DELTA",
+    "LEVELS",
+    "Excess",
+    "Predict",
+    "Searched",
+    "excess_error",
+    "noise_similarity",
+    "potential",
+    "searched_potential",
+]
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 """Scores (n, c) of inputs (n, …)."""
@@ -56,6 +66,61 @@ def potential(ratios: Sequence[float], errors: Sequence[float], original: float,
     """
     most = original + delta + 1e-12
     return max((ratio for ratio, error in zip(ratios, errors, strict=True) if error <= most), default=0.0)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search for the potential found: the potential, and what was tried, (ratio, error)."""
+
+    potential: float
+    tried: tuple[tuple[float, float], ...]
+
+
+def searched_potential(
+    error_at: Callable[[float], float],
+    original: float,
+    *,
+    high: float,
+    delta: float = DELTA,
+    near: float = 0.01,
+    trials: int = 8,
+) -> Searched:
+    """Look for the potential by halves, where networks of any ratio can be made.
+
+    It takes errors to rise with the ratio. Where they do not, what is found keeps to the bound all the same, and is the
+    largest that was tried and does; a larger one beyond what was tried may do, too.
+
+    Parameters
+    ----------
+    error_at : callable
+        Error of the network of that ratio, on the inputs that the potential is for.
+    original : float
+        The original's error on them.
+    high : float
+        The largest ratio that may be; it is tried first.
+    delta : float
+    near : float
+        Between ratios that are no farther apart than this none is tried.
+    trials : int
+        Ratios tried at most.
+
+    Returns
+    -------
+    Searched
+
+    Examples
+    --------
+    >>> searched_potential(lambda ratio: 0.06 + 0.1 * max(ratio - 0.5, 0), 0.06, high=0.8).potential
+    0.55
+    """
+    tried: list[tuple[float, float]] = []
+    low, ratio = 0.0, high
+    while len(tried) < trials and high - low > near:
+        error = error_at(ratio)
+        tried.append((ratio, error))
+        low, high = (ratio, high) if potential([ratio], [error], original, delta=delta) else (low, ratio)
+        ratio = (low + high) / 2
+    return Searched(low, tuple(tried))
 
 
 @dataclass(frozen=True)

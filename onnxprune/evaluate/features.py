@@ -1,0 +1,192 @@
+"""Which pixels a network goes by, and what others make of those alone: BackSelect.
+
+    K₀ = all pixels;  K_{t+1} = K_t without the pixels p, a step's share, of largest log q(y | x on K_t \\ {p})
+    confidence of network i in what j goes by:  mean q_i(y_j | x on the pixels that j keeps)
+
+y is the class that the selecting network sees in the whole picture; pixels that are gone have the colour `blank`. All
+that is left is scored anew in every step, each pixel by a picture without it, so pixels go by square blocks where there
+are many: no more than `MOST` of them, and as many pictures are run in the first step, fewer in each that follows. From
+256 blocks down to 26, 5 % a step, it is 2,649 pictures for each input and network.
+
+References
+----------
+B. Carter, J. Mueller, S. Jain, D. Gifford, "What made you do this? Understanding black-box decisions with sufficient
+input subsets", AISTATS 2019, arXiv 1810.03805, algorithm BackSelect; L. Liebenwein et al., "Lost in pruning", MLSys
+2021, arXiv 2103.03014, section 4 (several pixels a step, the last 10 % shown to other networks).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.evaluate.figures import log_shares
+from onnxprune.evaluate.robustness import Predict
+
+__all__ = ["FRACTION", "MOST", "STEP", "Selection", "back_select", "blank_of", "confidences"]
+
+FRACTION = 0.1
+"""Share of the pixels that is left."""
+STEP = 0.05
+"""Share of all pixels that goes at once."""
+MOST = 256
+"""Blocks of pixels at most."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a network goes by in each of some inputs.
+
+    Attributes
+    ----------
+    classes : ndarray of int (n,)
+        What the network sees in the whole inputs.
+    heat : ndarray of float64 (n, h, w)
+        Share of the blocks that went before a pixel's own; 1 for the pixels that stay.
+    """
+
+    classes: NDArray[np.int64]
+    heat: NDArray[np.float64]
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Pixels that stay, (n, h, w)."""
+        return np.asarray(self.heat == 1.0)
+
+
+def blank_of(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean colour of inputs (n, c, h, w), as (c, 1, 1): it tells a network least."""
+    return np.asarray(inputs.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None], dtype=np.float32)
+
+
+def back_select(
+    predict: Predict,
+    inputs: NDArray[np.float32],
+    *,
+    blank: NDArray[np.float32],
+    blocks: int = MOST,
+    batch: int = 128,
+    advance: Callable[[], None] = lambda: None,
+) -> Selection:
+    """Take away what a network misses least, step by step.
+
+    Parameters
+    ----------
+    predict : callable
+    inputs : ndarray (n, c, h, w)
+    blank : ndarray (c, 1, 1)
+        Colour of the pixels that are gone.
+    blocks : int
+        How many blocks a picture is looked at in, at most; those of one pixel where so many do.
+    batch : int
+        Pictures that are run at once; it changes nothing.
+    advance : callable
+        Called after each input.
+
+    Returns
+    -------
+    Selection
+        The first of several that are missed as little goes first.
+
+    Examples
+    --------
+    >>> weight = np.zeros((2, 1, 4, 5), np.float32)
+    >>> weight[0, 0, 1, 2] = weight[0, 0, 3, 3] = 1
+    >>> scores = lambda x: np.tensordot(x, weight, ([1, 2, 3], [1, 2, 3]))
+    >>> found = back_select(scores, np.ones((1, 1, 4, 5), np.float32), blank=np.zeros((1, 1, 1), np.float32))
+    >>> np.argwhere(found.kept[0]).tolist()
+    [[1, 2], [3, 3]]
+    """
+    classes = _scored(predict, inputs, batch).argmax(axis=1)
+    height, width = inputs.shape[2:]
+    places = _blocks(height, width, blocks)
+    heat = np.empty((len(inputs), height, width))
+    for number, (picture, wanted) in enumerate(zip(inputs, classes, strict=True)):
+        heat[number] = _removed(predict, picture, int(wanted), places, blank=blank, batch=batch)[places]
+        advance()
+    return Selection(classes, heat)
+
+
+def confidences(
+    networks: Mapping[str, Predict],
+    inputs: NDArray[np.float32],
+    selections: Mapping[str, Selection],
+    *,
+    blank: NDArray[np.float32],
+    batch: int = 128,
+) -> dict[str, dict[str, float]]:
+    """Show to every network what each one goes by.
+
+    Parameters
+    ----------
+    networks : mapping of str to callable
+    inputs : ndarray (n, c, h, w)
+    selections : mapping of str to Selection
+        Of these inputs, by the name of the network that selected.
+    blank : ndarray (c, 1, 1)
+    batch : int
+
+    Returns
+    -------
+    dict
+        By network that is shown the pixels, then by network that selected them: mean probability of the selecting
+        network's class.
+    """
+    found: dict[str, dict[str, float]] = {name: {} for name in networks}
+    for owner, selection in selections.items():
+        shown = np.where(selection.kept[:, None], inputs, blank)
+        for name, predict in networks.items():
+            logs = np.take_along_axis(_scored(predict, shown, batch), selection.classes[:, None], axis=1)
+            found[name][owner] = float(np.exp(logs).mean())
+    return found
+
+
+def _blocks(height: int, width: int, most: int) -> NDArray[np.int64]:
+    """Number of the block of each pixel (h, w): squares as nearly as they divide the picture, as small as may be."""
+    edge = 1
+    while -(-height // edge) * -(-width // edge) > most:
+        edge += 1
+    rows, columns = (np.arange(size) * -(-size // edge) // size for size in (height, width))
+    return np.asarray(rows[:, None] * (columns[-1] + 1) + columns)
+
+
+def _stages(count: int) -> Iterator[int]:
+    """How many of so many blocks are left after each step."""
+    last, left = max(round(count * FRACTION), 1), count
+    for step in range(1, round((1 - FRACTION) / STEP) + 1):
+        wanted = max(round(count * (1 - STEP * step)), last)
+        if wanted < left:
+            left = wanted
+            yield left
+
+
+def _removed(
+    predict: Predict,
+    picture: NDArray[np.float32],
+    wanted: int,
+    places: NDArray[np.int64],
+    *,
+    blank: NDArray[np.float32],
+    batch: int,
+) -> NDArray[np.float64]:
+    """Share of the blocks that went before each block, 1 of those that stay."""
+    count = int(places[-1, -1]) + 1
+    heat, left = np.ones(count), np.arange(count)
+    for remaining in _stages(count):
+        present = heat[places] == 1.0
+        # Logarithms: the order is that of confidences, and those near 1 stay apart.
+        without = (present & (places != part[:, None, None]) for part in np.split(left, range(batch, left.size, batch)))
+        pictures = (np.where(mask[:, None], picture, blank) for mask in without)
+        scores = np.concatenate([log_shares(predict(part))[:, wanted] for part in pictures])
+        order = np.argsort(-scores, kind="stable")[: left.size - remaining]
+        heat[left[order]] = (count - left.size + np.arange(order.size)) / count
+        left = np.delete(left, order)
+    return heat
+
+
+def _scored(predict: Predict, inputs: NDArray[np.float32], batch: int) -> NDArray[np.float64]:
+    """Logarithms of probabilities (n, c), in batches."""
+    return np.concatenate(
+        [log_shares(predict(inputs[start : start + batch])) for start in range(0, len(inputs), batch)]
+    )
