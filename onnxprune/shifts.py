@@ -13,7 +13,7 @@ from onnxprune.calibrate.layout import channel_axis
 from onnxprune.comparison import Comparison
 from onnxprune.errors import DataError
 from onnxprune.evaluate import Runner
-from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
 from onnxprune.evaluate.robustness import DELTA, LEVELS, excess_error, noise_similarity, potential
 from onnxprune.journal import Journal
 from onnxprune.progress import Clock
@@ -174,8 +174,8 @@ def shifts_of(
 def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> dict[str, Any]:
     if shifts.axis is None:
         raise DataError("--corruptions needs pictures of one or three colours, which the network does not take")
-    coloured = shifts.inputs.shape[shifts.axis] > 1
-    kinds = [name for name, kind in CORRUPTIONS.items() if coloured or not kind.coloured]
+    missing = left_out(shifts.inputs.shape[shifts.axis])
+    kinds = [name for name in CORRUPTIONS if name not in missing]
     errors: dict[str, list[list[float]]] = {}
     with clock.stage("corrupt", len(kinds) * len(SEVERITIES)):
         for kind in kinds:
@@ -193,6 +193,7 @@ def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> d
             }
             for kind, found in errors.items()
         },
+        "left_out": missing,
     }
 
 

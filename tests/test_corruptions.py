@@ -1,5 +1,6 @@
 """Corruptions of pictures: what each is said to be, in numbers; severities ascend, shapes and ranges stay."""
 
+import sys
 import time
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
 
 SIZES = [(3, 32, 32), (1, 28, 28), (3, 96, 80), (3, 33, 47)]
 every = pytest.mark.parametrize("kind", CORRUPTIONS)
@@ -47,6 +48,13 @@ def test_severities_ascend(kind: str) -> None:
         x = pictures(24, shape)
         gaps = [float(np.square(change(kind, severity, x) - x).mean()) for severity in SEVERITIES]
         assert all(first < second for first, second in pairwise(gaps)), gaps
+
+
+def test_what_cannot_be_done_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert left_out(3) == {} and list(left_out(1)) == ["saturation"]
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    found = left_out(3)
+    assert list(found) == ["jpeg"] and "pip install" in found["jpeg"]
 
 
 def test_all_families_and_enough_kinds() -> None:

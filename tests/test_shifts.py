@@ -1,6 +1,7 @@
 """Networks under shift, through the command: figures against runs of one's own, and an interrupted run that goes on."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def test_figures_are_those_of_runs(command: Command, family: list[Path], tmp_pat
     noise = told["noise"]
     assert noise["levels"] == pytest.approx(LEVELS) and noise["inputs"] == 9
     assert noise["control"]["agreement"] == [1.0] * 15 and len(noise["networks"]) == 2
+
+
+def test_without_pillow_all_else_is_told(
+    command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    report = tmp_path / "r.json"
+    flags = ("--data", tmp_path / "data.npz", "--corruptions", "--report", report)
+    ran = command.done("compare", RESNET, family[0], *flags)
+    told = json.loads(report.read_text(encoding="utf-8"))["corruptions"]
+    assert set(told["left_out"]) == {"jpeg", "saturation"} and set(told["kinds"]) == set(CORRUPTIONS) - {
+        "jpeg",
+        "saturation",
+    }
+    assert "jpeg is left out" in ran.out and "pip install" in told["left_out"]["jpeg"]
 
 
 def test_an_interrupted_run_goes_on_to_the_same_figures(

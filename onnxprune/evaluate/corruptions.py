@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from onnxprune.errors import DataError
 from onnxprune.extras import pillow
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Corruption", "corrupted"]
+__all__ = ["CORRUPTIONS", "SEVERITIES", "Corruption", "corrupted", "left_out"]
 
 Pictures = NDArray[np.float32]
 _Change = Callable[[Pictures, float, np.random.Generator], NDArray[np.floating]]
@@ -86,6 +87,26 @@ def corrupted(pictures: Pictures, kind: str, severity: int, rng: np.random.Gener
     corruption = CORRUPTIONS[kind]
     found = corruption.change(pictures, corruption.strength(pictures.shape[2], severity), rng)
     return np.clip(found, 0.0, 1.0).astype(np.float32)
+
+
+def left_out(channels: int) -> dict[str, str]:
+    """Tell which kinds pictures of so many channels cannot be given here, and why.
+
+    Parameters
+    ----------
+    channels : int
+
+    Returns
+    -------
+    dict
+        By name.
+    """
+    found = {name: "it is about colours" for name, kind in CORRUPTIONS.items() if kind.coloured and channels == 1}
+    try:
+        pillow()
+    except DataError as error:
+        found["jpeg"] = str(error)
+    return found
 
 
 # ---- noise -----------------------------------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ def _corruptions(found: Facts, names: list[str], facts: Facts) -> list[Section]:
             title=f"Means of {len(severities)} severities",
             folded=True,
         ),
+        lines([f"{kind} is left out: {why}" for kind, why in found.get("left_out", {}).items()]),
     )
 
 

@@ -41,7 +41,7 @@ def _corruptions(found: Facts, names: list[str], facts: Facts) -> list[Renderabl
     table = new_table("corruption", "original", *names, title=f"Answers that are {what}, mean of five severities")
     for kind, shares in found["kinds"].items():
         row(table, kind, *(f"{np.mean(each):.1%}" for each in (shares["original"], *shares["networks"])))
-    return [table]
+    return [table, *(Text(f"{kind} is left out: {why}") for kind, why in found["left_out"].items())]
 
 
 def _noise(found: Facts, names: list[str]) -> list[RenderableType]:
