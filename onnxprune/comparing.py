@@ -26,7 +26,7 @@ from onnxprune.journal import Journal
 from onnxprune.options import Options
 from onnxprune.progress import Clock
 from onnxprune.shapes.infer import infer_shapes
-from onnxprune.shifts import open_shifts, shifts_of
+from onnxprune.shifts import SHIFTED, open_shifts, shifts_of
 
 __all__ = ["compare_files"]
 
@@ -96,12 +96,13 @@ def compare_files(
         each.facts["latency"] = latency.facts
     before = opened[0].facts["params"]
     removed = [1 - each.facts["params"] / before if before else 0.0 for each in opened[1:]]
-    shifted: dict[str, Any] = dict.fromkeys(("corruptions", "noise", "potential", "excess"))
+    shifted: dict[str, Any] = dict.fromkeys(SHIFTED)
     if asked.shifts:
         if asked.control is not None:
             control = _opened(asked.control, "control", asked, clock)
             runners.append(runner_of(control.model, opened[0].model, providers, "control"))
-        shifts = open_shifts(runners, _classes_of(judged), data, network)
+        names = [each.name for each in opened] + ["control"] * (asked.control is not None)
+        shifts = open_shifts(runners, _classes_of(judged), data, network, names=names)
         keys = [each.facts["sha256"] for each in opened]
         notes = Journal(journal, json.dumps([keys, asked.request(), data.count], sort_keys=True))
         shifted = shifts_of(shifts, removed, asked, notes, clock)
@@ -138,7 +139,8 @@ def _classes_of(judged: Sequence["_Judged"]) -> str:
             if pair.kind == CLASSES:
                 return name
     raise DataError(
-        "--corruptions, --noise and --potential are about classes, and no output has a row of scores per input"
+        "--corruptions, --noise, --potential and --features are about classes, "
+        "and no output has a row of scores per input"
     )
 
 

@@ -33,10 +33,14 @@ class Comparison:
     seed : int
     corruptions, noise, potential : bool
         Whether networks are looked at on corrupted pictures, with noise, and by how far one may prune.
+    features : bool
+        Whether networks are shown the pixels that others go by.
     inputs, draws : int
         How many inputs get noise, and how often.
+    shown : int
+        How many inputs networks are shown pixels of.
     control : Path or None
-        A network that was trained apart, to compare noise similarity with.
+        A network that was trained apart, beside which noise and pixels are looked at.
     fail_if : tuple of Condition
         What makes it fail.
     """
@@ -54,8 +58,10 @@ class Comparison:
     corruptions: bool = False
     noise: bool = False
     potential: bool = False
+    features: bool = False
     inputs: int = 200
     draws: int = 10
+    shown: int = 50
     control: Path | None = None
     fail_if: tuple[Condition, ...] = ()
 
@@ -68,11 +74,11 @@ class Comparison:
         """
         if self.data is None and self.labels is not None:
             raise UsageError("--labels is about the data of --data: give those too, or leave it out")
-        for flag, value in (("--inputs", self.inputs), ("--draws", self.draws)):
+        for flag, value in (("--inputs", self.inputs), ("--draws", self.draws), ("--shown", self.shown)):
             if value < 1:
                 raise UsageError(f"{flag} {value}: give a whole number from 1 on")
-        if self.control is not None and not self.noise:
-            raise UsageError("--control is what --noise compares with: add that, or leave it out")
+        if self.control is not None and not (self.noise or self.features):
+            raise UsageError("--control is what --noise and --features compare with: add one, or leave it out")
         # What both commands are asked for is checked in one place.
         Options(
             calib=self.data,
@@ -89,7 +95,7 @@ class Comparison:
     @property
     def shifts(self) -> bool:
         """Tell whether anything is asked for that inputs are shifted for."""
-        return self.corruptions or self.noise or self.potential
+        return self.corruptions or self.noise or self.potential or self.features
 
     @property
     def scale(self) -> Scale | None:
@@ -110,8 +116,10 @@ class Comparison:
             "corruptions": self.corruptions,
             "noise": self.noise,
             "potential": self.potential,
+            "features": self.features,
             "inputs": self.inputs,
             "draws": self.draws,
+            "shown": self.shown,
             "control": None if self.control is None else str(self.control),
             "seed": self.seed,
             "fail_if": [condition.text for condition in self.fail_if],

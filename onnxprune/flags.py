@@ -241,9 +241,15 @@ def compare_parser() -> argparse.ArgumentParser:
         text="say up to which of the networks' ratios the error stays within half a point, for clean, corrupted and "
         "noisy inputs, and how the excess error grows with the ratio",
     )
-    parser.value("--control", "FILE", "a network trained apart, for --noise to compare with", type=Path)
+    parser.switch(
+        "--features",
+        text="find the tenth of the pixels that each network goes by, and show it to the others: up to 2,649 runs of "
+        "each input and network",
+    )
+    parser.value("--control", "FILE", "a network trained apart, for --noise and --features to compare with", type=Path)
     parser.value("--inputs", "N", "inputs that get noise (default: 200)", type=int, default=200)
     parser.value("--draws", "N", "times that they do, for each level (default: 10)", type=int, default=10)
+    parser.value("--shown", "N", "inputs that --features takes apart (default: 50)", type=int, default=50)
     parser.names(
         "--fail-if",
         "CONDITION",
@@ -281,8 +287,10 @@ def comparison(arguments: argparse.Namespace) -> Comparison:
         corruptions=arguments.corruptions,
         noise=arguments.noise,
         potential=arguments.potential,
+        features=arguments.features,
         inputs=arguments.inputs,
         draws=arguments.draws,
+        shown=arguments.shown,
         control=arguments.control,
         fail_if=tuple(parse_condition(text) for text in arguments.fail_if),
     )

@@ -1,7 +1,7 @@
-"""Networks under shift: corrupted pictures and noise; errors, prune potential, excess error, how noise parts them."""
+"""Networks under shift: corrupted pictures, noise, few pixels; errors, potential, excess error, what networks go by."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,16 @@ from onnxprune.comparison import Comparison
 from onnxprune.errors import DataError
 from onnxprune.evaluate import Runner
 from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
-from onnxprune.evaluate.robustness import DELTA, LEVELS, excess_error, noise_similarity, potential
+from onnxprune.evaluate.features import FRACTION, Selection, back_select, blank_of, blocks_of, confidences
+from onnxprune.evaluate.png import to_png
+from onnxprune.evaluate.robustness import DELTA, LEVELS, Predict, excess_error, noise_similarity, potential
 from onnxprune.journal import Journal
 from onnxprune.progress import Clock
 
-__all__ = ["Shifts", "open_shifts", "shifts_of"]
+__all__ = ["SHIFTED", "Shifts", "open_shifts", "shifts_of"]
+
+SHIFTED = ("corruptions", "noise", "potential", "excess", "features")
+"""What can be found out."""
 
 _BYTES = 1 << 29
 """Inputs that are held in memory."""
@@ -26,6 +31,8 @@ _CHUNK = 256
 """Pictures that are corrupted at once, whatever the batches are."""
 _USUAL = 3
 """Severity that potentials and excess errors are told for, as published."""
+_MAPS, _SEEN = 24, 96
+"""Inputs whose pixels are drawn, and rows that a drawing has at least, about."""
 _NOISES = LEVELS[2::3]
 """Levels of noise that errors are told for."""
 
@@ -45,6 +52,8 @@ class Shifts:
         That of the channels, where inputs are pictures.
     low, high : ndarray
         Black and white of each channel: the least and the largest that there is.
+    names : sequence of str
+        Of the networks.
     """
 
     predict: Sequence[Callable[[NDArray[np.float32]], NDArray[Any]]]
@@ -53,6 +62,7 @@ class Shifts:
     axis: int | None
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    names: Sequence[str] = ()
 
     def errors(self, change: Callable[[NDArray[np.float32], int], NDArray[np.float32]]) -> list[float]:
         """Share of wrong answers of each network on inputs that are changed, chunk by chunk."""
@@ -67,11 +77,20 @@ class Shifts:
         self, kind: str, severity: int, seed: int, part: NDArray[np.float32], start: int
     ) -> NDArray[np.float32]:
         """Inputs as pictures between black and white, corrupted, and back."""
-        assert self.axis is not None
         rng = np.random.default_rng([seed, 14, list(CORRUPTIONS).index(kind), severity, start])
-        pictures = np.moveaxis((part - self.low) / (self.high - self.low), self.axis, 1)
-        changed = np.moveaxis(corrupted(np.ascontiguousarray(pictures), kind, severity, rng), 1, self.axis)
+        pictures = np.ascontiguousarray(self.in_front((part - self.low) / (self.high - self.low)))
+        changed = self.as_fed(corrupted(pictures, kind, severity, rng))
         return np.asarray(changed * (self.high - self.low) + self.low, dtype=np.float32)
+
+    def in_front(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Channels before rows and columns, as pictures have them here."""
+        assert self.axis is not None
+        return np.moveaxis(inputs, self.axis, 1)
+
+    def as_fed(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Channels where the networks take them."""
+        assert self.axis is not None
+        return np.ascontiguousarray(np.moveaxis(pictures, 1, self.axis))
 
     def noisy(self, level: float, seed: int, part: NDArray[np.float32], start: int) -> NDArray[np.float32]:
         """Inputs with uniform noise."""
@@ -80,7 +99,9 @@ class Shifts:
         return part + np.float32(level * self.inputs.std()) * added
 
 
-def open_shifts(runners: Sequence[Runner], output: str, data: Calibration, network: Network) -> Shifts:
+def open_shifts(
+    runners: Sequence[Runner], output: str, data: Calibration, network: Network, *, names: Sequence[str]
+) -> Shifts:
     """Read the inputs, as many as memory takes.
 
     Parameters
@@ -91,6 +112,8 @@ def open_shifts(runners: Sequence[Runner], output: str, data: Calibration, netwo
         The one that classes are read off.
     data : Calibration
     network : Network
+    names : sequence of str
+        Of the runners.
 
     Returns
     -------
@@ -103,7 +126,9 @@ def open_shifts(runners: Sequence[Runner], output: str, data: Calibration, netwo
     """
     slots = Slots.of(network)
     if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f":
-        raise DataError("--corruptions, --noise and --potential shift the one input of numbers that a network has")
+        raise DataError(
+            "--corruptions, --noise, --potential and --features change the one input of numbers that a network has"
+        )
     (slot,) = slots.inputs
     each = int(np.prod(slot.shape)) * 4 // max(slots.batch if slots.fixed else 1, 1)
     count = min(data.count, max(_BYTES // max(each, 1), slots.batch))
@@ -111,7 +136,7 @@ def open_shifts(runners: Sequence[Runner], output: str, data: Calibration, netwo
     batches = list(data.start(chosen))
     shapes = {batch.feeds[slot.name].shape[1:] for batch in batches}
     if len(shapes) != 1:
-        raise DataError("--corruptions, --noise and --potential take samples of one size; give such")
+        raise DataError("--corruptions, --noise, --potential and --features take samples of one size; give such")
     inputs = np.concatenate([batch.feeds[slot.name] for batch in batches]).astype(np.float32)
     numbers = np.concatenate([batch.numbers for batch in batches])
     predict = [partial(_scores, runner, slot, output, slots.batch) for runner in runners]
@@ -120,7 +145,7 @@ def open_shifts(runners: Sequence[Runner], output: str, data: Calibration, netwo
     axis = None if axis is None else axis % inputs.ndim
     over = tuple(place for place in range(inputs.ndim) if place != axis)
     low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))
-    return Shifts(predict, inputs, truth, axis, low, np.where(high > low, high, low + 1).astype(np.float32))
+    return Shifts(predict, inputs, truth, axis, low, np.where(high > low, high, low + 1).astype(np.float32), names)
 
 
 def _scores(runner: Runner, slot: Slot, output: str, batch: int, inputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -153,21 +178,23 @@ def shifts_of(
     Returns
     -------
     dict
-        "corruptions", "noise", "potential" and "excess", None for what was not asked for.
+        Those of `SHIFTED`, None for what was not asked for.
 
     Raises
     ------
     DataError
-        If corruptions are asked for and inputs are no pictures.
+        If corruptions or pixels are asked for and inputs are no pictures.
     """
-    found: dict[str, Any] = dict.fromkeys(("corruptions", "noise", "potential", "excess"))
-    own = Shifts(shifts.predict[: 1 + len(ratios)], *list(vars(shifts).values())[1:])
+    found: dict[str, Any] = dict.fromkeys(SHIFTED)
+    own = replace(shifts, predict=shifts.predict[: 1 + len(ratios)])
     if asked.corruptions or (asked.potential and shifts.axis is not None):
         found["corruptions"] = _corruptions(own, asked.seed, journal, clock)
     if asked.noise:
         found["noise"] = _noise(shifts, len(ratios), asked, journal, clock)
     if asked.potential:
         found |= _potential(own, ratios, found["corruptions"], asked, journal, clock)
+    if asked.features:
+        found["features"] = _features(shifts, asked.shown, journal, clock)
     return found
 
 
@@ -269,3 +296,50 @@ def _usual(corruptions: dict[str, Any]) -> Iterator[tuple[str, list[float]]]:
     for kind, found in corruptions["kinds"].items():
         right = [found["original"][place], *(own[place] for own in found["networks"])]
         yield f"{kind}/{_USUAL}", [1 - value for value in right]
+
+
+def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dict[str, Any]:
+    """What each network goes by, and how sure the others are of that alone."""
+    if shifts.axis is None:
+        raise DataError("--features needs pictures of one or three colours, which the network does not take")
+    count = min(shown, len(shifts.inputs))
+    chosen = np.arange(count) * len(shifts.inputs) // count  # classes may come one after the other
+    pictures, blank = shifts.in_front(shifts.inputs[chosen]), blank_of(shifts.in_front(shifts.inputs))
+    networks = {
+        name: lambda part, predict=predict: predict(shifts.as_fed(part))
+        for name, predict in zip(shifts.names, shifts.predict, strict=True)
+    }
+    blocks = blocks_of(*pictures.shape[2:])
+    selections = {}
+    with clock.stage("features", count * len(networks)):
+        for name, predict in networks.items():
+            found = []
+            for number in range(count):
+                found.append(
+                    journal.once(f"features/{name}/{number}", partial(_selected, predict, pictures[number], blank))
+                )
+                clock.progress.advance()
+            classes, ranks = zip(*found, strict=True)
+            selections[name] = Selection(np.array(classes), np.array(ranks), blocks)
+        confidence = confidences(networks, pictures, selections, blank=blank)
+    plain = np.clip(shifts.in_front((shifts.inputs[chosen] - shifts.low) / (shifts.high - shifts.low)), 0, 1)
+    heats = [selection.heat[:, None] for selection in selections.values()]
+    return {
+        "fraction": FRACTION,
+        "inputs": count,
+        "confidence": confidence,
+        "maps": [_strip([plain[k], *(heat[k] for heat in heats)]) for k in range(min(count, _MAPS))],
+    }
+
+
+def _selected(predict: Predict, picture: NDArray[np.float32], blank: NDArray[np.float32]) -> list[Any]:
+    """Class and ranks, as plain data."""
+    found = back_select(predict, picture[None], blank=blank)
+    return [int(found.classes[0]), found.ranks[0].tolist()]
+
+
+def _strip(parts: Sequence[NDArray[Any]]) -> str:
+    """Pictures (c, h, w) side by side, as a file, large enough to be seen."""
+    wide = np.concatenate([np.broadcast_to(part, (3, *part.shape[1:])) for part in parts], axis=2).transpose(1, 2, 0)
+    times = max(1, round(_SEEN / wide.shape[0]))
+    return to_png(wide.repeat(times, axis=0).repeat(times, axis=1))

@@ -1,11 +1,16 @@
 """BackSelect, against brute force on a few pixels: what goes first, what stays, what others make of it."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.special import softmax
 
 from onnxprune.evaluate.features import Selection, back_select, blank_of, confidences
+from onnxprune.evaluate.png import to_png
 from onnxprune.evaluate.robustness import Predict
 
 BLACK = np.zeros((3, 1, 1), np.float32)
@@ -82,7 +87,7 @@ def test_batches_blocks_and_calls_do_not_matter() -> None:
         lambda part: bent(2, (3, 5, 5))(part[:, :, ::2, ::2]),
         pixels.repeat(2, axis=2).repeat(2, axis=3),
         blank=BLACK,
-        blocks=25,
+        most=25,
     )
     np.testing.assert_array_equal(wide.heat, whole.heat.repeat(2, axis=1).repeat(2, axis=2))
 
@@ -126,5 +131,16 @@ def test_the_blank_colour_is_the_mean() -> None:
 
 
 def test_what_stays_is_what_is_hottest() -> None:
-    found = Selection(np.array([0]), np.array([[[0.0, 0.5], [1.0, 0.25]]]))
-    assert found.kept.tolist() == [[[False, False], [True, False]]]
+    found = Selection(np.array([0]), np.array([[0.0, 1.0, 0.5]]), np.array([[0, 0, 1], [2, 2, 1]]))
+    assert found.heat.tolist() == [[[0.0, 0.0, 1.0], [0.5, 0.5, 1.0]]]
+    assert found.kept.tolist() == [[[False, False, True], [False, False, True]]]
+
+
+def test_pictures_are_read_as_they_were() -> None:
+    drawn = np.random.default_rng(0).random((7, 5, 3))
+    drawn[0, 0] = (-0.2, 1.3, 0.5)
+    with Image.open(io.BytesIO(base64.b64decode(to_png(drawn)))) as read:
+        assert read.format == "PNG" and read.size == (5, 7) and read.mode == "RGB"
+        read.verify()
+    with Image.open(io.BytesIO(base64.b64decode(to_png(drawn)))) as read:
+        np.testing.assert_array_equal(np.asarray(read), np.rint(drawn.clip(0, 1) * 255))

@@ -1,5 +1,7 @@
 """Networks under shift, through the command: figures against runs of one's own, and an interrupted run that goes on."""
 
+import base64
+import io
 import json
 import sys
 from pathlib import Path
@@ -12,11 +14,14 @@ import pytest
 from doors import MODELS, Command
 from net import Net
 from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import softmax
 
 from onnxprune import shifts
 from onnxprune.comparison import Comparison
 from onnxprune.errors import UsageError
 from onnxprune.evaluate.corruptions import CORRUPTIONS, corrupted
+from onnxprune.evaluate.features import back_select, blank_of
 from onnxprune.evaluate.robustness import LEVELS
 from onnxprune.journal import Journal
 
@@ -74,6 +79,31 @@ def test_figures_are_those_of_runs(command: Command, family: list[Path], tmp_pat
     assert noise["control"]["agreement"] == [1.0] * 15 and len(noise["networks"]) == 2
 
 
+def test_pixels_that_networks_go_by(command: Command, family: list[Path], tmp_path: Path) -> None:
+    report = tmp_path / "r.html"
+    flags = ("--data", tmp_path / "data.npz", "--features", "--shown", "3", "--control", RESNET)
+    ran = command.done("compare", RESNET, family[1], *flags, "--report", report)
+    told = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))["features"]
+    names = ["original", family[1].stem, "control"]
+    assert list(told["confidence"]) == names and told["fraction"] == 0.1 and told["inputs"] == 3
+    with np.load(tmp_path / "data.npz") as stored:
+        images = stored["input"]
+    chosen, blank = images[[0, 13, 26]], blank_of(images)
+    selection = back_select(lambda x: answers(RESNET, x), chosen, blank=blank, batch=64)
+    seen = np.where(selection.kept[:, None], chosen, blank)
+    for name, path in zip(names, (RESNET, family[1], RESNET), strict=True):
+        sure = softmax(answers(path, seen), axis=1)[np.arange(3), selection.classes]
+        assert told["confidence"][name]["original"] == pytest.approx(float(sure.mean()), abs=1e-4)
+    assert told["confidence"]["control"]["control"] == pytest.approx(told["confidence"]["original"]["original"])
+    with Image.open(io.BytesIO(base64.b64decode(told["maps"][1]))) as read:
+        drawn = np.asarray(read)[::3, ::3] / 255
+    low, high = images.min(), images.max()
+    np.testing.assert_allclose(drawn[:, :28, 0], (images[13, 0] - low) / (high - low), atol=1 / 255)
+    np.testing.assert_allclose(drawn[:, 28:56, 0], selection.heat[1], atol=1 / 255)
+    assert drawn.shape == (28, 4 * 28, 3) and len(told["maps"]) == 3
+    assert "10% of the pixels" in ran.out and "Informative features" in report.read_text(encoding="utf-8")
+
+
 def test_without_pillow_all_else_is_told(
     command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +143,28 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(
     assert first["corruptions"] == second["corruptions"] and first["noise"] == second["noise"]
 
 
+def test_pixels_are_gone_on_with_too(
+    command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, whole = tmp_path / "r.json", tmp_path / "whole.json"
+    flags = ("--data", tmp_path / "data.npz", "--features", "--shown", "2")
+    command.done("compare", RESNET, *family, *flags, "--report", whole)
+    selected, calls = shifts.back_select, list[int]()
+
+    def counted(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return selected(*args, **more)
+
+    monkeypatch.setattr(shifts, "back_select", counted)
+    assert command("compare", RESNET, *family, *flags, "--report", report).code == 130
+    command.done("compare", RESNET, *family, *flags, "--report", report)
+    assert len(calls) == 6 + 1
+    first, second = (json.loads(path.read_text(encoding="utf-8"))["features"] for path in (whole, report))
+    assert first == second
+
+
 def test_a_journal_is_of_one_thing_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.partial"
     assert Journal(path, "a").once("n", lambda: [1]) == [1]
@@ -137,6 +189,8 @@ def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:
         ("words", "--noise", "one input of numbers"),
         ("rows", "--corruptions", "pictures"),
         ("maps", "--potential", "about classes"),
+        ("rows", "--features", "pictures"),
+        ("words", "--features", "one input of numbers"),
     ):
         path = tmp_path / f"{name}.onnx"
         ran = command("compare", path, path, "--synthetic", "16", flag)
@@ -144,6 +198,6 @@ def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:
     assert (
         command("compare", tmp_path / "rows.onnx", tmp_path / "rows.onnx", "--synthetic", "16", "--potential").code == 0
     )
-    for wrong in ({"inputs": 0}, {"draws": 0}, {"control": Path("x")}):
+    for wrong in ({"inputs": 0}, {"draws": 0}, {"shown": 0}, {"control": Path("x")}):
         with pytest.raises(UsageError):
             Comparison(noise="control" not in wrong, **wrong)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from onnxprune.evaluate.figures import log_shares
 from onnxprune.evaluate.robustness import Predict
 
-__all__ = ["FRACTION", "MOST", "STEP", "Selection", "back_select", "blank_of", "confidences"]
+__all__ = ["FRACTION", "MOST", "STEP", "Selection", "back_select", "blank_of", "blocks_of", "confidences"]
 
 FRACTION = 0.1
 """Share of the pixels that is left."""
@@ -42,12 +42,20 @@ class Selection:
     ----------
     classes : ndarray of int (n,)
         What the network sees in the whole inputs.
-    heat : ndarray of float64 (n, h, w)
-        Share of the blocks that went before a pixel's own; 1 for the pixels that stay.
+    ranks : ndarray of float64 (n, m)
+        Share of the blocks that went before each block; 1 for those that stay.
+    blocks : ndarray of int (h, w)
+        Number of each pixel's block.
     """
 
     classes: NDArray[np.int64]
-    heat: NDArray[np.float64]
+    ranks: NDArray[np.float64]
+    blocks: NDArray[np.int64]
+
+    @property
+    def heat(self) -> NDArray[np.float64]:
+        """Ranks of the pixels, (n, h, w)."""
+        return np.asarray(self.ranks[:, self.blocks])
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -65,7 +73,7 @@ def back_select(
     inputs: NDArray[np.float32],
     *,
     blank: NDArray[np.float32],
-    blocks: int = MOST,
+    most: int = MOST,
     batch: int = 128,
     advance: Callable[[], None] = lambda: None,
 ) -> Selection:
@@ -77,7 +85,7 @@ def back_select(
     inputs : ndarray (n, c, h, w)
     blank : ndarray (c, 1, 1)
         Colour of the pixels that are gone.
-    blocks : int
+    most : int
         How many blocks a picture is looked at in, at most; those of one pixel where so many do.
     batch : int
         Pictures that are run at once; it changes nothing.
@@ -100,12 +108,12 @@ def back_select(
     """
     classes = _scored(predict, inputs, batch).argmax(axis=1)
     height, width = inputs.shape[2:]
-    places = _blocks(height, width, blocks)
-    heat = np.empty((len(inputs), height, width))
+    blocks = blocks_of(height, width, most)
+    ranks = np.empty((len(inputs), int(blocks[-1, -1]) + 1))
     for number, (picture, wanted) in enumerate(zip(inputs, classes, strict=True)):
-        heat[number] = _removed(predict, picture, int(wanted), places, blank=blank, batch=batch)[places]
+        ranks[number] = _removed(predict, picture, int(wanted), blocks, blank=blank, batch=batch)
         advance()
-    return Selection(classes, heat)
+    return Selection(classes, ranks, blocks)
 
 
 def confidences(
@@ -142,7 +150,7 @@ def confidences(
     return found
 
 
-def _blocks(height: int, width: int, most: int) -> NDArray[np.int64]:
+def blocks_of(height: int, width: int, most: int = MOST) -> NDArray[np.int64]:
     """Number of the block of each pixel (h, w): squares as nearly as they divide the picture, as small as may be."""
     edge = 1
     while -(-height // edge) * -(-width // edge) > most:
@@ -165,24 +173,24 @@ def _removed(
     predict: Predict,
     picture: NDArray[np.float32],
     wanted: int,
-    places: NDArray[np.int64],
+    blocks: NDArray[np.int64],
     *,
     blank: NDArray[np.float32],
     batch: int,
 ) -> NDArray[np.float64]:
     """Share of the blocks that went before each block, 1 of those that stay."""
-    count = int(places[-1, -1]) + 1
-    heat, left = np.ones(count), np.arange(count)
+    count = int(blocks[-1, -1]) + 1
+    ranks, left = np.ones(count), np.arange(count)
     for remaining in _stages(count):
-        present = heat[places] == 1.0
+        present = ranks[blocks] == 1.0
         # Logarithms: the order is that of confidences, and those near 1 stay apart.
-        without = (present & (places != part[:, None, None]) for part in np.split(left, range(batch, left.size, batch)))
+        without = (present & (blocks != part[:, None, None]) for part in np.split(left, range(batch, left.size, batch)))
         pictures = (np.where(mask[:, None], picture, blank) for mask in without)
         scores = np.concatenate([log_shares(predict(part))[:, wanted] for part in pictures])
         order = np.argsort(-scores, kind="stable")[: left.size - remaining]
-        heat[left[order]] = (count - left.size + np.arange(order.size)) / count
+        ranks[left[order]] = (count - left.size + np.arange(order.size)) / count
         left = np.delete(left, order)
-    return heat
+    return ranks
 
 
 def _scored(predict: Predict, inputs: NDArray[np.float32], batch: int) -> NDArray[np.float64]:

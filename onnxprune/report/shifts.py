@@ -33,6 +33,7 @@ def shift_lines(facts: Facts) -> list[RenderableType]:
         *(_corruptions(facts["corruptions"], names, facts) if facts["corruptions"] else []),
         *(_noise(facts["noise"], names) if facts["noise"] else []),
         *(_potential(facts["potential"], facts["excess"]) if facts["potential"] else []),
+        *(_features(facts["features"]) if facts.get("features") else []),
     ]
 
 
@@ -65,3 +66,12 @@ def _potential(found: Facts, excess: Facts) -> list[RenderableType]:
         f"({100 * excess['low']:.2f} to {100 * excess['high']:.2f}); 0 would be as robust as the original."
     )
     return [table, Text(said)]
+
+
+def _features(found: Facts) -> list[RenderableType]:
+    confidence, names = found["confidence"], [*found["confidence"]]
+    title = f"How sure networks are where they see {found['fraction']:.0%} of the pixels, {found['inputs']} inputs"
+    table = new_table("network", *(f"chosen by {name}" for name in names), title=title)
+    for name, shares in confidence.items():
+        row(table, name, *(f"{shares[other]:.1%}" for other in names))
+    return [table]
