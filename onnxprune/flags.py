@@ -243,7 +243,7 @@ def compare_parser() -> argparse.ArgumentParser:
     )
     parser.switch(
         "--features",
-        text="find the tenth of the pixels that each network goes by, and show it to the others: up to 2,649 runs of "
+        text="find the tenth of the pixels that each network goes by, and show it to the others: up to 4,616 runs of "
         "each input and network",
     )
     parser.value("--control", "FILE", "a network trained apart, for --noise and --features to compare with", type=Path)

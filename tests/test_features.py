@@ -28,13 +28,13 @@ def bent(seed: int, shape: tuple[int, ...] = (3, 5, 6)) -> Predict:
 
 
 def by_hand(predict: Predict, picture: NDArray[np.float32], blank: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Pixels that stay, by loops over one pixel at a time: as many go as the share of 5 % has it."""
+    """Pixels that stay, by loops over one pixel at a time: a twentieth of those left goes, one at least."""
     height, width = picture.shape[1:]
     wanted = predict(picture[None]).argmax()
     left = [(row, column) for row in range(height) for column in range(width)]
     total = len(left)
-    for step in range(1, 19):
-        remaining = max(round(total * (1 - 0.05 * step)), round(0.1 * total))
+    while len(left) > round(0.1 * total):
+        remaining = max(min(len(left) - 1, round(0.95 * len(left))), round(0.1 * total))
         found = []
         for pixel in left:
             shown = np.broadcast_to(blank, picture.shape).copy()
@@ -101,11 +101,11 @@ def test_cost_is_bounded(height: int, width: int) -> None:
         return np.stack([x[:, 0, 0, 0], x[:, 0, -1, -1]], axis=1)
 
     found = back_select(counted, inputs(1, (1, height, width)), blank=BLACK[:1])
-    assert sum(ran) <= 1 + 2649
+    assert sum(ran) <= 1 + 4616
     assert max(ran) <= 128 and np.isfinite(found.heat).all()
     assert found.kept.mean() == pytest.approx(0.1, abs=0.01) if height * width >= 64 else found.kept.all()
     if (height, width) == (32, 32):
-        assert sum(ran) == 1 + 2649  # of 256 blocks, as the module says
+        assert sum(ran) == 1 + 4616  # of 256 blocks, as the module says
 
 
 def test_networks_are_shown_each_others_pixels() -> None:
