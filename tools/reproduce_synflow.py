@@ -5,7 +5,8 @@
 
 DATA holds mnist/mnist.npz and models/. Weights are drawn anew, the share 1 − 1/compression of them is zeroed
 (`--sparse`), and the rest is trained on all 60,000 images, zeros staying zeros; top-1 on the test images, means of
-several seeds. snip sees 1,024 training images with their classes. Needs torch.
+several seeds. snip sees 1,024 training images with their classes. A network is cut where no path of weights leads from
+the images to the classes any more, whether or not a layer has lost all of its own. Needs torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from reproduce_accuracy import NETWORKS
-from training import fresh, images_of, right, trained
+from training import connected, fresh, images_of, right, trained
 
 import onnxprune
 
@@ -53,17 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for method in args.methods:
             cells = []
             for compression in args.compressions:
-                found, empty = [], 0
+                found, cut = [], 0
                 for seed in range(args.seeds):
                     drawn = fresh(proto, seed)
                     more = seen if method == "snip" else {}
                     result = onnxprune.prune(
                         drawn, ratio=1 - 1 / compression, sparse=True, method=method, seed=seed, **more
                     )
-                    empty += any(not layer["kept"] for layer in result.report["sparse"]["layers"])
+                    cut += not connected(result.model, images)
                     made = trained(result.model, images, labels, epochs=args.epochs, rate=rate, seed=seed, sparse=True)
                     found.append(right(made, tested))
-                cells.append(_told(found) + (f" ({empty} of {args.seeds} collapsed)" if empty else ""))
+                cells.append(_told(found) + (f" ({cut} of {args.seeds} cut)" if cut else ""))
             print(f"| {network} | {method} | {' | '.join(cells)} |", flush=True)
     print(PUBLISHED)
     return 0

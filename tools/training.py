@@ -24,7 +24,7 @@ from onnxprune.graph.index import Index
 from onnxprune.rewrite import redraw
 from onnxprune.shapes.infer import infer_shapes
 
-__all__ = ["OnnxModule", "fresh", "images_of", "right", "trained"]
+__all__ = ["OnnxModule", "connected", "fresh", "images_of", "right", "trained"]
 
 Attributes = dict[str, Any]
 
@@ -141,6 +141,16 @@ def fresh(proto: ModelProto, seed: int) -> ModelProto:
     index = Index(model.proto)
     redraw(model, index, infer_shapes(index, model.skeleton(), {}), seed)
     return model.materialise()
+
+
+def connected(proto: ModelProto, images: Tensor) -> bool:
+    """Whether weights that are not zero lead from the images to any output, in a network without normalisation."""
+    module = OnnxModule(proto)
+    with torch.inference_mode():
+        for weight in module.parameters():
+            # Of magnitudes nothing cancels, and without biases only what comes from the images arrives.
+            weight.copy_(weight.abs() if weight.dim() > 1 else torch.zeros_like(weight))
+        return bool(module(torch.ones_like(images[:1])).any())
 
 
 def images_of(path: Path, train_images: int | None, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[Any, Any]]:
