@@ -1,6 +1,6 @@
 """Networks under shift: corrupted pictures, noise, few pixels; errors, potential, excess error, what networks go by."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,11 +20,13 @@ from onnxprune.evaluate.robustness import DELTA, LEVELS, Predict, excess_error, 
 from onnxprune.journal import Journal
 from onnxprune.progress import Clock
 
-__all__ = ["SHIFTED", "Shifts", "open_shifts", "shifts_of"]
+__all__ = ["CLEAN", "SHIFTED", "Change", "Shifts", "open_shifts", "shifts_of"]
 
 SHIFTED = ("corruptions", "noise", "potential", "excess", "features")
 """What can be found out."""
 
+CLEAN = "clean"
+"""Inputs as they are."""
 _BYTES = 1 << 29
 """Inputs that are held in memory."""
 _CHUNK = 256
@@ -35,6 +37,10 @@ _MAPS, _SEEN = 24, 96
 """Inputs whose pixels are drawn, and rows that a drawing has at least, about."""
 _NOISES = LEVELS[2::3]
 """Levels of noise that errors are told for."""
+
+
+Change = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+"""Makes other inputs of some, given the number of the first."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Shifts:
     high: NDArray[np.float32]
     names: Sequence[str] = ()
 
-    def errors(self, change: Callable[[NDArray[np.float32], int], NDArray[np.float32]]) -> list[float]:
+    def errors(self, change: Change) -> list[float]:
         """Share of wrong answers of each network on inputs that are changed, chunk by chunk."""
         wrong = np.zeros(len(self.predict))
         for start in range(0, len(self.inputs), _CHUNK):
@@ -72,6 +78,21 @@ class Shifts:
             truth = self.truth[start : start + _CHUNK]
             wrong += [(predict(part).argmax(axis=1) != truth).sum() for predict in self.predict]
         return [float(value) for value in wrong / len(self.inputs)]
+
+    def distributions(self, seed: int) -> dict[str, Change]:
+        """What inputs are changed by for potentials: nothing, each corruption as published, and noise."""
+        found: dict[str, Change] = {CLEAN: lambda part, _: part}
+        if self.axis is not None:
+            for kind in self.kinds:
+                found[f"{kind}/{_USUAL}"] = partial(self.corrupted, kind, _USUAL, seed)
+        return found | {f"noise {level:.2g}": partial(self.noisy, level, seed) for level in _NOISES}
+
+    @property
+    def kinds(self) -> list[str]:
+        """Corruptions that can be made of the inputs."""
+        assert self.axis is not None
+        missing = left_out(self.inputs.shape[self.axis])
+        return [name for name in CORRUPTIONS if name not in missing]
 
     def corrupted(
         self, kind: str, severity: int, seed: int, part: NDArray[np.float32], start: int
@@ -187,12 +208,12 @@ def shifts_of(
     """
     found: dict[str, Any] = dict.fromkeys(SHIFTED)
     own = replace(shifts, predict=shifts.predict[: 1 + len(ratios)])
-    if asked.corruptions or (asked.potential and shifts.axis is not None):
+    if asked.corruptions:
         found["corruptions"] = _corruptions(own, asked.seed, journal, clock)
     if asked.noise:
         found["noise"] = _noise(shifts, len(ratios), asked, journal, clock)
     if asked.potential:
-        found |= _potential(own, ratios, found["corruptions"], asked, journal, clock)
+        found |= _potential(own, ratios, asked, journal, clock)
     if asked.features:
         found["features"] = _features(shifts, asked.shown, journal, clock)
     return found
@@ -201,11 +222,9 @@ def shifts_of(
 def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> dict[str, Any]:
     if shifts.axis is None:
         raise DataError("--corruptions needs pictures of one or three colours, which the network does not take")
-    missing = left_out(shifts.inputs.shape[shifts.axis])
-    kinds = [name for name in CORRUPTIONS if name not in missing]
     errors: dict[str, list[list[float]]] = {}
-    with clock.stage("corrupt", len(kinds) * len(SEVERITIES)):
-        for kind in kinds:
+    with clock.stage("corrupt", len(shifts.kinds) * len(SEVERITIES)):
+        for kind in shifts.kinds:
             errors[kind] = []
             for severity in SEVERITIES:
                 change = partial(shifts.corrupted, kind, severity, seed)
@@ -220,7 +239,7 @@ def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> d
             }
             for kind, found in errors.items()
         },
-        "left_out": missing,
+        "left_out": left_out(shifts.inputs.shape[shifts.axis]),
     }
 
 
@@ -248,31 +267,23 @@ def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, c
 
 
 def _potential(
-    shifts: Shifts,
-    ratios: Sequence[float],
-    corruptions: dict[str, Any] | None,
-    asked: Comparison,
-    journal: Journal,
-    clock: Clock,
+    shifts: Shifts, ratios: Sequence[float], asked: Comparison, journal: Journal, clock: Clock
 ) -> dict[str, Any]:
     """Potentials for clean inputs, each corruption and each level of noise; excess errors of all that is shifted."""
-    with clock.stage("potential", 1 + len(_NOISES)):
-        clean = journal.once("clean", lambda: shifts.errors(lambda part, _: part))
-        shifted = dict(_usual(corruptions)) if corruptions is not None else {}
-        for level in _NOISES:
-            change = partial(shifts.noisy, level, asked.seed)
-            shifted[f"noise {level:.2g}"] = journal.once(f"noisy/{level:.4f}", partial(shifts.errors, change))
+    changes = shifts.distributions(asked.seed)
+    told = {}
+    with clock.stage("potential", len(changes)):
+        for name, change in changes.items():
+            told[name] = journal.once(name, partial(shifts.errors, change))
             clock.progress.advance()
-    told = {"clean": clean, **shifted}
-    points = {
-        number: [
-            (ratios[number], (errors[1 + number] - clean[1 + number]) - (errors[0] - clean[0]))
-            for errors in shifted.values()
-        ]
-        for number in range(len(ratios))
-    }
-    every = [point for own in points.values() for point in own]
-    x, y = ([point[side] for point in every] for side in (0, 1))
+    clean = told[CLEAN]
+    points = [
+        (ratio, (errors[number] - clean[number]) - (errors[0] - clean[0]))
+        for number, ratio in enumerate(ratios, 1)
+        for name, errors in told.items()
+        if name != CLEAN
+    ]
+    x, y = ([point[side] for point in points] for side in (0, 1))
     line = excess_error(x, y, np.random.default_rng([asked.seed, 16]))
     return {
         "potential": {
@@ -286,16 +297,8 @@ def _potential(
                 for name, errors in told.items()
             },
         },
-        "excess": {"points": [list(point) for point in every], **vars(line)},
+        "excess": {"points": [list(point) for point in points], **vars(line)},
     }
-
-
-def _usual(corruptions: dict[str, Any]) -> Iterator[tuple[str, list[float]]]:
-    """Errors of all networks under each corruption, at the usual severity."""
-    place = SEVERITIES.index(_USUAL)
-    for kind, found in corruptions["kinds"].items():
-        right = [found["original"][place], *(own[place] for own in found["networks"])]
-        yield f"{kind}/{_USUAL}", [1 - value for value in right]
 
 
 def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dict[str, Any]:
