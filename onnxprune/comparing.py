@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from onnxprune.graph.runtime import choose_providers
 from onnxprune.journal import Journal
 from onnxprune.options import Options
 from onnxprune.progress import Clock
+from onnxprune.seeking import sought
 from onnxprune.shapes.infer import infer_shapes
 from onnxprune.shifts import SHIFTED, open_shifts, shifts_of
 
@@ -60,6 +62,7 @@ def compare_files(
     ----------
     original : Path
     others : sequence of Path
+        None where `asked.making` says how they are made.
     asked : Comparison
     journal : Path, optional
         Where results under shift are kept until all is done: an interrupted comparison goes on from there.
@@ -84,8 +87,19 @@ def compare_files(
     network = _network(opened[0].model, asked, providers)
     with clock.stage("data"):
         data = _data(network, opened[0].facts["macs"], asked)
+    keys = [each.facts["sha256"] for each in opened]
+    notes = Journal(journal, json.dumps([keys, asked.request(), data.count], sort_keys=True))
+    open_runner = partial(runner_of, like=opened[0].model, providers=providers)
     with clock.stage("open", len(opened)):
-        runners = [runner_of(each.model.copy(), opened[0].model, providers, each.name) for each in opened]
+        runners = [open_runner(each.model.copy(), name=each.name) for each in opened]
+    inputs = None
+    if asked.shifts:
+        output = _classes_of(runners[0], data, network)
+        inputs = open_shifts(runners[0], output, data, network)
+    if inputs is not None and asked.making is not None:
+        for made in sought(opened[0].model, inputs, partial(open_runner, name="a pruned network"), asked, notes, clock):
+            runners.append(made.runner)
+            opened.append(_described(made.model, f"pruned-{made.ratio:.4g}", asked))
     with clock.stage("compare", data.count):
         judged, first = _compared(runners, data, network, clock)
     if first is None:
@@ -97,16 +111,13 @@ def compare_files(
     before = opened[0].facts["params"]
     removed = [1 - each.facts["params"] / before if before else 0.0 for each in opened[1:]]
     shifted: dict[str, Any] = dict.fromkeys(SHIFTED)
-    if asked.shifts:
+    if inputs is not None:
+        names = [each.name for each in opened]
         if asked.control is not None:
-            control = _opened(asked.control, "control", asked, clock)
-            runners.append(runner_of(control.model, opened[0].model, providers, "control"))
-        names = [each.name for each in opened] + ["control"] * (asked.control is not None)
-        shifts = open_shifts(runners, _classes_of(judged), data, network, names=names)
-        keys = [each.facts["sha256"] for each in opened]
-        notes = Journal(journal, json.dumps([keys, asked.request(), data.count], sort_keys=True))
-        shifted = shifts_of(shifts, removed, asked, notes, clock)
-        notes.close()
+            names.append("control")
+            runners.append(open_runner(_opened(asked.control, "control", asked, clock).model, name="control"))
+        shifted = shifts_of(inputs.of(runners, names), removed, asked, notes, clock)
+    notes.close()
     return {
         "kind": "compare",
         "original": opened[0].facts,
@@ -132,12 +143,14 @@ def compare_files(
     }
 
 
-def _classes_of(judged: Sequence["_Judged"]) -> str:
+def _classes_of(original: Runner, data: Calibration, network: Network) -> str:
     """The output that classes are read off."""
-    for found in judged:
-        for name, pair in found.pairs.items():
-            if pair.kind == CLASSES:
-                return name
+    for batch in data.start(np.arange(data.count)):
+        found = original.run(batch.feeds)
+        classes = next((name for name, value in found.items() if kind_of(value) == CLASSES), None)
+        if classes is not None:
+            return classes
+        break
     raise DataError(
         "--corruptions, --noise, --potential and --features are about classes, "
         "and no output has a row of scores per input"
@@ -153,11 +166,15 @@ def _names(others: Sequence[Path]) -> list[str]:
 def _opened(path: Path, name: str, asked: Comparison, clock: Clock) -> _Opened:
     model = io.load(path)
     io.check(model)
+    clock.progress.advance()
+    return _described(model, name, asked)
+
+
+def _described(model: Model, name: str, asked: Comparison) -> _Opened:
     place = place_of(model)
     macs: int | None = None
     with suppress(OnnxPruneError):  # of another tool's making, and not to be looked into: all else can be told
         macs = round(analyse(model.copy(), Options(input_shapes=asked.input_shapes)).total("macs"))
-    clock.progress.advance()
     return _Opened(name, model, {"name": name, **placed(place, {"params": place.params, "macs": macs})})
 
 

@@ -43,6 +43,10 @@ class Comparison:
         A network that was trained apart, beside which noise and pixels are looked at.
     fail_if : tuple of Condition
         What makes it fail.
+    making : Options or None
+        How networks are made where none is given and the potential is looked for; the ratio is not looked at.
+    trials : int
+        How many are made at most.
     """
 
     data: Any = None
@@ -64,6 +68,8 @@ class Comparison:
     shown: int = 50
     control: Path | None = None
     fail_if: tuple[Condition, ...] = ()
+    making: Options | None = None
+    trials: int = 12
 
     def __post_init__(self) -> None:
         """Check every value by itself.
@@ -74,9 +80,16 @@ class Comparison:
         """
         if self.data is None and self.labels is not None:
             raise UsageError("--labels is about the data of --data: give those too, or leave it out")
-        for flag, value in (("--inputs", self.inputs), ("--draws", self.draws), ("--shown", self.shown)):
+        for flag, value in (
+            ("--inputs", self.inputs),
+            ("--draws", self.draws),
+            ("--shown", self.shown),
+            ("--trials", self.trials),
+        ):
             if value < 1:
                 raise UsageError(f"{flag} {value}: give a whole number from 1 on")
+        if self.making is not None and not self.potential:
+            raise UsageError("name the files to compare, or add --potential to look for how far one may prune")
         if self.control is not None and not (self.noise or self.features):
             raise UsageError("--control is what --noise and --features compare with: add one, or leave it out")
         # What both commands are asked for is checked in one place.
@@ -122,5 +135,7 @@ class Comparison:
             "shown": self.shown,
             "control": None if self.control is None else str(self.control),
             "seed": self.seed,
+            "making": None if self.making is None else self.making.request(),
+            "trials": self.trials,
             "fail_if": [condition.text for condition in self.fail_if],
         }

@@ -58,17 +58,24 @@ class Shifts:
         That of the channels, where inputs are pictures.
     low, high : ndarray
         Black and white of each channel: the least and the largest that there is.
+    reads : callable
+        How scores are read off a network.
     names : sequence of str
         Of the networks.
     """
 
-    predict: Sequence[Callable[[NDArray[np.float32]], NDArray[Any]]]
+    predict: Sequence[Predict]
     inputs: NDArray[np.float32]
     truth: NDArray[np.int64]
     axis: int | None
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    reads: Callable[[Runner], Predict]
     names: Sequence[str] = ()
+
+    def of(self, runners: Sequence[Runner], names: Sequence[str] = ()) -> "Shifts":
+        """The same inputs for other networks."""
+        return replace(self, predict=[self.reads(runner) for runner in runners], names=names)
 
     def errors(self, change: Change) -> list[float]:
         """Share of wrong answers of each network on inputs that are changed, chunk by chunk."""
@@ -120,25 +127,21 @@ class Shifts:
         return part + np.float32(level * self.inputs.std()) * added
 
 
-def open_shifts(
-    runners: Sequence[Runner], output: str, data: Calibration, network: Network, *, names: Sequence[str]
-) -> Shifts:
+def open_shifts(original: Runner, output: str, data: Calibration, network: Network) -> Shifts:
     """Read the inputs, as many as memory takes.
 
     Parameters
     ----------
-    runners : sequence of Runner
-        The original first.
+    original : Runner
     output : str
         The one that classes are read off.
     data : Calibration
     network : Network
-    names : sequence of str
-        Of the runners.
 
     Returns
     -------
     Shifts
+        Of the original alone.
 
     Raises
     ------
@@ -160,16 +163,22 @@ def open_shifts(
         raise DataError("--corruptions, --noise, --potential and --features take samples of one size; give such")
     inputs = np.concatenate([batch.feeds[slot.name] for batch in batches]).astype(np.float32)
     numbers = np.concatenate([batch.numbers for batch in batches])
-    predict = [partial(_scores, runner, slot, output, slots.batch) for runner in runners]
-    truth = predict[0](inputs).argmax(axis=1) if data.labels is None else data.labels[numbers]
+    reads = partial(_reader, slot, output, slots.batch)
+    predict = reads(original)
+    truth = predict(inputs).argmax(axis=1) if data.labels is None else data.labels[numbers]
     axis = channel_axis(slot) if inputs.ndim == 4 else None
     axis = None if axis is None else axis % inputs.ndim
     over = tuple(place for place in range(inputs.ndim) if place != axis)
     low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))
-    return Shifts(predict, inputs, truth, axis, low, np.where(high > low, high, low + 1).astype(np.float32), names)
+    high = np.where(high > low, high, low + 1).astype(np.float32)
+    return Shifts([predict], inputs, truth, axis, low, high, reads, ["original"])
 
 
-def _scores(runner: Runner, slot: Slot, output: str, batch: int, inputs: NDArray[np.float32]) -> NDArray[Any]:
+def _reader(slot: Slot, output: str, batch: int, runner: Runner) -> Predict:
+    return partial(_scores, slot, output, batch, runner)
+
+
+def _scores(slot: Slot, output: str, batch: int, runner: Runner, inputs: NDArray[np.float32]) -> NDArray[Any]:
     """Scores of inputs, in batches that the network takes; the last one is filled up."""
     found = []
     for start in range(0, len(inputs), batch):

@@ -11,10 +11,11 @@ from scipy.special import softmax
 from onnxprune.evaluate.robustness import (
     DELTA,
     LEVELS,
+    NEAR,
     excess_error,
+    next_ratio,
     noise_similarity,
     potential,
-    searched_potential,
 )
 
 
@@ -27,31 +28,45 @@ def test_potential_is_the_largest_ratio_that_does() -> None:
     assert potential([0.2], [0.065], 0.06) == 0.2 and DELTA == 0.005
 
 
-def test_the_potential_is_found_by_halves() -> None:
-    asked: list[float] = []
+def tried(
+    error_at: Callable[[str, float], float], names: list[str], *, most: int = 20, high: float = 0.9
+) -> list[float]:
+    """Ratios that are tried for these distributions, the original's error being 0.06 on each."""
+    found: list[float] = []
+    while len(found) < most:
+        errors = {name: [error_at(name, ratio) for ratio in found] for name in names}
+        ratio = next_ratio(found, errors, dict.fromkeys(names, 0.06), high=high)
+        if ratio is None:
+            break
+        found.append(ratio)
+    return found
 
-    def error_at(ratio: float) -> float:
-        asked.append(ratio)
-        return 0.06 + max(ratio - 0.43, 0.0) / 2
 
-    found = searched_potential(error_at, 0.06, high=0.9)
-    assert 0.44 - 0.01 <= found.potential <= 0.44  # where the error is half a point more
-    assert found.tried == tuple((ratio, 0.06 + max(ratio - 0.43, 0.0) / 2) for ratio in asked) and asked[0] == 0.9
-    assert len(asked) == 8
-    assert searched_potential(error_at, 0.06, high=0.9, trials=3).potential == 0.225
-    assert searched_potential(lambda _: 0.06, 0.06, high=0.9).tried == ((0.9, 0.06),)
-    assert searched_potential(lambda _: 0.5, 0.06, high=0.9).potential == 0.0
+def test_potentials_are_found_by_halves_the_first_one_before_all_others() -> None:
+    safe = {"clean": 0.43, "fog": 0.2, "snow": 0.81}
+
+    def error_at(name: str, ratio: float) -> float:
+        return 0.06 + max(ratio - safe[name], 0.0) / 2
+
+    alone = tried(error_at, ["clean"])
+    assert alone[:3] == pytest.approx([0.45, 0.225, 0.3375]) and len(alone) == 7  # 0.9 / 2 ** 7 is below a point
+    ratios = tried(error_at, list(safe), most=99)
+    assert ratios[:7] == alone
+    for name, most in safe.items():
+        found = potential(ratios, [error_at(name, ratio) for ratio in ratios], 0.06)
+        assert most + 2 * DELTA - NEAR <= found <= most + 2 * DELTA  # where the error is half a point more
+    assert tried(lambda *_: 0.06, ["clean"])[-1] > 0.9 - NEAR and tried(lambda *_: 0.5, ["clean"])[-1] < NEAR
 
 
 def test_what_is_found_keeps_to_the_bound_where_errors_fall_and_rise() -> None:
     rng = np.random.default_rng(3)
     for _ in range(50):
         errors = dict[float, float]()
-        found = searched_potential(
-            lambda ratio, told=errors: told.setdefault(ratio, 0.1 * rng.random()), 0.06, high=0.8
-        )
-        assert found.potential == 0.0 or errors[found.potential] <= 0.065
-        assert found.potential == potential(list(errors), list(errors.values()), 0.06)
+        ratios = tried(lambda _, ratio, told=errors: told.setdefault(ratio, 0.1 * rng.random()), ["clean"])
+        found = potential(ratios, [errors[ratio] for ratio in ratios], 0.06)
+        assert found == 0.0 or errors[found] <= 0.065
+        above = min((ratio for ratio in ratios if ratio > found), default=0.9)
+        assert above - found <= NEAR or len(ratios) == 20
 
 
 def test_slopes_go_through_the_origin() -> None:

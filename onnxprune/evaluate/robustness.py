@@ -13,7 +13,7 @@ L. Liebenwein, C. Baykal, B. Carter, D. Gifford, D. Rus, "Lost in pruning: the e
 test accuracy", MLSys 2021, arXiv 2103.03014, sections 4 and 5.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,13 @@ from onnxprune.evaluate.figures import log_shares
 __all__ = [
     "DELTA",
     "LEVELS",
+    "NEAR",
     "Excess",
     "Predict",
-    "Searched",
     "excess_error",
+    "next_ratio",
     "noise_similarity",
     "potential",
-    "searched_potential",
 ]
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.floating]]
@@ -38,6 +38,8 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
 DELTA = 0.005
 """Error that may be added: half a point."""
+NEAR = 0.01
+"""Ratios that are as good as one: a ratio is met within a point."""
 LEVELS = tuple(0.7 * number / 14 for number in range(15))
 """Noise that is added to inputs, as shares of their standard deviation."""
 _BOOTSTRAPS = 1000
@@ -68,59 +70,57 @@ def potential(ratios: Sequence[float], errors: Sequence[float], original: float,
     return max((ratio for ratio, error in zip(ratios, errors, strict=True) if error <= most), default=0.0)
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What a search for the potential found: the potential, and what was tried, (ratio, error)."""
-
-    potential: float
-    tried: tuple[tuple[float, float], ...]
-
-
-def searched_potential(
-    error_at: Callable[[float], float],
-    original: float,
+def next_ratio(
+    ratios: Sequence[float],
+    errors: Mapping[str, Sequence[float]],
+    originals: Mapping[str, float],
     *,
     high: float,
     delta: float = DELTA,
-    near: float = 0.01,
-    trials: int = 8,
-) -> Searched:
-    """Look for the potential by halves, where networks of any ratio can be made.
+    near: float = NEAR,
+) -> float | None:
+    """Say which ratio to try next, where networks of any ratio can be made and potentials are looked for.
 
-    It takes errors to rise with the ratio. Where they do not, what is found keeps to the bound all the same, and is the
-    largest that was tried and does; a larger one beyond what was tried may do, too.
+    Potentials of all distributions are looked for at once, by halves, the first distribution's before all others': a
+    network that was made for one says something of all. Errors are taken to rise with the ratio. Where they do not,
+    what is found keeps to the bound all the same, and a larger ratio that was not tried may do, too.
 
     Parameters
     ----------
-    error_at : callable
-        Error of the network of that ratio, on the inputs that the potential is for.
-    original : float
-        The original's error on them.
+    ratios : sequence of float
+        What was tried.
+    errors : mapping of str to sequence of float
+        Errors of the networks of these ratios, by distribution.
+    originals : mapping of str to float
+        The original's, by distribution.
     high : float
-        The largest ratio that may be; it is tried first.
+        The largest ratio that may be.
     delta : float
     near : float
         Between ratios that are no farther apart than this none is tried.
-    trials : int
-        Ratios tried at most.
 
     Returns
     -------
-    Searched
+    float or None
+        None where nothing is left to try.
 
     Examples
     --------
-    >>> searched_potential(lambda ratio: 0.06 + 0.1 * max(ratio - 0.5, 0), 0.06, high=0.8).potential
-    0.55
+    >>> error, tried = lambda ratio: 0.06 + 0.1 * max(ratio - 0.5, 0), []
+    >>> while (ratio := next_ratio(tried, {"clean": list(map(error, tried))}, {"clean": 0.06}, high=0.8)) is not None:
+    ...     tried.append(ratio)
+    >>> [round(ratio, 3) for ratio in tried]
+    [0.4, 0.6, 0.5, 0.55, 0.575, 0.562, 0.556]
     """
-    tried: list[tuple[float, float]] = []
-    low, ratio = 0.0, high
-    while len(tried) < trials and high - low > near:
-        error = error_at(ratio)
-        tried.append((ratio, error))
-        low, high = (ratio, high) if potential([ratio], [error], original, delta=delta) else (low, ratio)
-        ratio = (low + high) / 2
-    return Searched(low, tuple(tried))
+    widest, found = near, None
+    for place, (name, own) in enumerate(errors.items()):
+        low = potential(ratios, own, originals[name], delta=delta)
+        above = min((ratio for ratio in ratios if ratio > low), default=high)
+        if above - low > widest:
+            widest, found = above - low, (low + above) / 2
+        if place == 0 and found is not None:
+            break
+    return found
 
 
 @dataclass(frozen=True)
