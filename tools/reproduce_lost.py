@@ -5,8 +5,9 @@
 
 DATA holds cifar10/ and models/. Families are made from 1,024 training images without labels; labels of the test images
 serve for errors. The first table is of families, the second of the potential on each distribution, corruptions at
-severity 3; with --search on networks of other ratios, too, made where they say most. Published, with retraining: the nominal potential of filters of ResNet-20 is 52.1 % of the weights,
-and potentials under corruption are lower, some of them zero (Liebenwein et al. 2021).
+severity 3; with --search on networks of other ratios, too, made where they say most. Published, with retraining: the
+nominal potential of filters of ResNet-20 is 52.1 % of the weights, and potentials under corruption are lower, some of
+them zero (Liebenwein et al. 2021).
 """
 
 from __future__ import annotations
