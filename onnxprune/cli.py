@@ -19,13 +19,11 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from onnxprune.api import inspect
-from onnxprune.comparing import compare_files
+from onnxprune.compare import compare_files, compare_parser, comparison
 from onnxprune.delivery import Writing, check_report, commit_report
 from onnxprune.errors import ConditionError, OnnxPruneError, OutputError, RefusedError, UsageError
 from onnxprune.family import check_ratios, make_family
 from onnxprune.flags import (
-    compare_parser,
-    comparison,
     family_options,
     family_parser,
     input_shapes,

@@ -6,18 +6,16 @@ from importlib import metadata
 from pathlib import Path
 
 from onnxprune.budget import ALLOCATIONS
-from onnxprune.comparison import Comparison
 from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
-from onnxprune.evaluate import MEASURABLE, parse_condition
 from onnxprune.methods import METHODS
 from onnxprune.methods.sparsity import SPARSIFIERS
 from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
 from onnxprune.parsing import Parser, new_parser
 
 __all__ = [
-    "compare_parser",
-    "comparison",
+    "REPORT",
+    "add_data",
     "family_options",
     "family_parser",
     "input_shapes",
@@ -32,9 +30,7 @@ _DESCRIPTION = """Make an ONNX network structurally smaller, and prove what was 
 `onnxprune family IN OUTDIR` writes several sizes of one network; `onnxprune compare ORIGINAL PRUNED` judges files."""
 _FAMILY = """Prune a network by several ratios at once: it is looked at once, every member is a part of the one
 before, and one table says what each is worth."""
-_COMPARE = """Judge networks by their original: how far each output is, which inputs changed their class, what it costs
-and how long it takes."""
-_REPORT = "write every number to FILE.json, or a page to look at to FILE.html, with FILE.json beside it"
+REPORT = "write every number to FILE.json, or a page to look at to FILE.html, with FILE.json beside it"
 _EPILOG = """--ratio is the share that is REMOVED: 0.6 leaves 40 % of the parameters. Half the channels of every layer
 is about three quarters of the parameters. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 validation
 failed (nothing written) or --fail-if of `onnxprune compare` holds, 130 interrupted."""
@@ -64,10 +60,11 @@ def _add_common(parser: Parser) -> None:
         "NAME:SIZES",
         "sizes of an input with symbolic dimensions, for MACs and validation: x:1,3,224,224",
     )
-    parser.value("--report", "FILE", _REPORT, type=Path)
+    parser.value("--report", "FILE", REPORT, type=Path)
 
 
-def _add_data(parser: Parser, flag: str = "--calib") -> None:
+def add_data(parser: Parser, flag: str = "--calib") -> None:
+    """Add the flags about inputs: those of a flag, or made up ones."""
     most, held = "all" if flag == "--data" else "up to 4096", " on a quarter at least, held out"
     parser.value(
         flag,
@@ -166,7 +163,7 @@ def _add_choice(parser: Parser) -> None:
         "P",
         "onnxruntime providers for validation: cpu, cuda or a full name (default: CUDA where it works, else CPU)",
     )
-    _add_data(parser)
+    add_data(parser)
     parser.value(
         "--input-bound",
         "B",
@@ -226,96 +223,6 @@ def family_parser() -> argparse.ArgumentParser:
     )
     _add_choice(parser)
     return parser
-
-
-def compare_parser() -> argparse.ArgumentParser:
-    """Return the parser of `onnxprune compare ORIGINAL PRUNED…`."""
-    parser = new_parser("onnxprune compare", _COMPARE)
-    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the ONNX file that the others are judged by")
-    others = "files of any origin, same inputs; with --potential networks are made where none is given"
-    parser.add_argument("others", metavar="PRUNED", type=Path, nargs="*", help=others)
-    _add_data(parser, "--data")
-    parser.switch("--corruptions", text="see how often answers are right on corrupted pictures: 19 kinds, 5 severities")
-    parser.switch("--noise", text="see how alike networks answer under noise, in 15 levels")
-    parser.switch(
-        "--potential",
-        text="say up to which of the networks' ratios the error stays within half a point, for clean, corrupted and "
-        "noisy inputs, and how the excess error grows with the ratio; without PRUNED networks are made, ratio by ratio",
-    )
-    parser.switch(
-        "--features",
-        text="find the tenth of the pixels that each network goes by, and show it to the others: up to 4,616 runs of "
-        "each input and network",
-    )
-    parser.value("--method", "M", "how networks are made where none is given (default: auto); see `onnxprune --help`")
-    parser.value("--calib", "DATA", "inputs that they are made with, other ones than --data (default: made up)")
-    parser.value("--trials", "N", "how many are made at most (default: 12)", type=int, default=12)
-    parser.value("--control", "FILE", "a network trained apart, for --noise and --features to compare with", type=Path)
-    parser.value("--inputs", "N", "inputs that get noise (default: 200)", type=int, default=200)
-    parser.value("--draws", "N", "times that they do, for each level (default: 10)", type=int, default=10)
-    parser.value("--shown", "N", "inputs that --features takes apart (default: 50)", type=int, default=50)
-    parser.names(
-        "--fail-if",
-        "CONDITION",
-        "exit with 3 where this holds of any network and output, as in =agreement<0.97 or =top1_drop>1; one of "
-        f"{', '.join(MEASURABLE)}",
-    )
-    parser.names("--input-shape", "NAME:SIZES", "sizes of an input with symbolic dimensions: x:1,3,224,224")
-    parser.names("--providers", "P", "onnxruntime providers: cpu, cuda or a full name (default: CUDA where it works)")
-    parser.value("--seed", "N", "seed of everything random (default: 0)", type=int, default=0)
-    parser.value("--report", "FILE", _REPORT, type=Path)
-    parser.switch("-q", "--quiet", text="print nothing but errors")
-    parser.switch("-v", "--verbose", text="print inputs that changed their class, classes that lost most, and times")
-    return parser
-
-
-def comparison(arguments: argparse.Namespace) -> Comparison:
-    """Read the flags of `onnxprune compare ORIGINAL PRUNED…`.
-
-    Raises
-    ------
-    UsageError
-        If a flag is wrong by itself.
-    """
-    if arguments.others and (arguments.method or arguments.calib):
-        raise UsageError("--method and --calib are for networks that are made; leave them out where files are given")
-    return Comparison(
-        data=arguments.data,
-        labels=arguments.labels,
-        samples=arguments.samples,
-        synthetic=arguments.synthetic,
-        input_range=arguments.input_range,
-        mean=parse_numbers("--mean", arguments.mean),
-        std=parse_numbers("--std", arguments.std),
-        input_shapes=input_shapes(arguments),
-        providers=tuple(name for text in arguments.providers for name in text.split(",")),
-        seed=arguments.seed,
-        corruptions=arguments.corruptions,
-        noise=arguments.noise,
-        potential=arguments.potential,
-        features=arguments.features,
-        inputs=arguments.inputs,
-        draws=arguments.draws,
-        shown=arguments.shown,
-        control=arguments.control,
-        fail_if=tuple(parse_condition(text) for text in arguments.fail_if),
-        making=None if arguments.others else _making(arguments),
-        trials=arguments.trials,
-    )
-
-
-def _making(arguments: argparse.Namespace) -> Options:
-    """How networks are made where none is given."""
-    return Options(
-        method=arguments.method or "auto",
-        calib=arguments.calib,
-        input_range=arguments.input_range,
-        mean=parse_numbers("--mean", arguments.mean),
-        std=parse_numbers("--std", arguments.std),
-        input_shapes=input_shapes(arguments),
-        providers=tuple(name for text in arguments.providers for name in text.split(",")),
-        seed=arguments.seed,
-    )
 
 
 def inspect_parser() -> argparse.ArgumentParser:

@@ -1,5 +1,7 @@
 """Networks judged by their original: every figure against a computation of its own, files of any origin, conditions."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 from doors import MODELS, Command
 from net import Net
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
+from PIL import Image
 from scipy.special import softmax
 
 from onnxprune.errors import RefusedError, UsageError
@@ -227,6 +230,55 @@ def test_figures_are_those_of_runs(command: Command, small: Path, tmp_path: Path
     assert found["agreement"] == pytest.approx((a.argmax(1) == b.argmax(1)).mean())
     assert found["top1"] == pytest.approx([(each.argmax(1) == labels).mean() for each in (a, b)])
     assert found["relative_l2"] == pytest.approx(np.linalg.norm(a - b) / np.linalg.norm(a), rel=1e-4)
+
+
+def decoded(picture: str) -> NDArray[np.float64]:
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as read:
+        return np.asarray(read) / 255
+
+
+def test_inputs_that_changed_their_class_are_drawn(command: Command, tmp_path: Path) -> None:
+    report, path = tmp_path / "r.html", data(tmp_path)
+    proto = onnx.load(RESNET)
+    (last,) = (tensor for tensor in proto.graph.initializer if tensor.name == "fc.weight")
+    last.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(last), 1, axis=0), last.name))
+    onnx.save(proto, tmp_path / "other.onnx")
+    command.done("compare", RESNET, tmp_path / "other.onnx", "--data", path, "--report", report, "-q")
+    found = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))["networks"][0]["outputs"]["logits"]
+    with np.load(path) as stored:
+        shown = stored["input"][sorted(entry["sample"] for entry in found["flipped"]), 0]
+        for entry in found["flipped"]:
+            picture = (stored["input"][entry["sample"], 0] - shown.min()) / (shown.max() - shown.min())
+            np.testing.assert_allclose(decoded(entry["thumbnail"]), np.stack(3 * [picture], axis=2), atol=0.51 / 255)
+    assert found["flips"] > 3 and report.read_text(encoding="utf-8").count("<img") >= min(found["flips"], 24)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_large_pictures_in_fixed_batches_are_drawn_small(last: bool, command: Command, tmp_path: Path) -> None:
+    net, other = (colours(seed, last=last) for seed in (1, 2))
+    onnx.save(net, tmp_path / "a.onnx")
+    onnx.save(other, tmp_path / "b.onnx")
+    images = np.random.default_rng(4).random((10, 3, 100, 150)).astype(np.float32)
+    fed = images.transpose(0, 2, 3, 1) if last else images
+    np.savez(tmp_path / "data.npz", x0=np.ascontiguousarray(fed))
+    flags = ("--data", tmp_path / "data.npz", "--report", tmp_path / "r.json")
+    command.done("compare", tmp_path / "a.onnx", tmp_path / "b.onnx", *flags)
+    (found,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["networks"][0]["outputs"].values()
+    assert found["flips"] % 4 and {entry["sample"] for entry in found["flipped"]} <= {0, 1, 2, 3, 5, 6, 7, 8}
+    for entry in found["flipped"]:
+        blocks = images[entry["sample"], :, :99, :150].reshape(3, 33, 3, 50, 3).mean(axis=(2, 4))
+        drawn = decoded(entry["thumbnail"]).transpose(2, 0, 1)
+        assert drawn.shape == (3, 33, 50)
+        for colour, seen in zip(blocks, drawn, strict=True):
+            assert np.corrcoef(colour.ravel(), seen.ravel())[0, 1] > 0.999
+
+
+def colours(seed: int, *, last: bool) -> ModelProto:
+    """A network that takes four pictures at once."""
+    net = Net(seed=seed)
+    x = net.input(4, *((100, 150, 3) if last else (3, 100, 150)))
+    x = net.conv(net.add("Transpose", x, perm=[0, 3, 1, 2]) if last else x, 5, 3, kernel=(7, 7))
+    return net.done(net.add("Flatten", net.add("GlobalMaxPool", x)))
 
 
 def test_without_data_inputs_are_made_up_and_conditions_decide(command: Command, small: Path, tmp_path: Path) -> None:

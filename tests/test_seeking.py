@@ -11,7 +11,7 @@ from doors import MODELS, Command
 from numpy.typing import NDArray
 
 import onnxprune
-from onnxprune import seeking
+from onnxprune.compare import seeking
 
 RESNET = MODELS / "resnet8-mnist.onnx"
 COUNT = 60

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
-from onnxprune import shifts
-from onnxprune.comparison import Comparison
+from onnxprune.compare import shifts
+from onnxprune.compare.comparison import Comparison
+from onnxprune.compare.journal import Journal
 from onnxprune.errors import UsageError
 from onnxprune.evaluate.corruptions import CORRUPTIONS, corrupted
 from onnxprune.evaluate.features import back_select, blank_of
 from onnxprune.evaluate.robustness import LEVELS
-from onnxprune.journal import Journal
 
 RESNET = MODELS / "resnet8-mnist.onnx"
 COUNT = 40
@@ -77,6 +77,28 @@ def test_figures_are_those_of_runs(command: Command, family: list[Path], tmp_pat
     noise = told["noise"]
     assert noise["levels"] == pytest.approx(LEVELS) and noise["inputs"] == 9
     assert noise["control"]["agreement"] == [1.0] * 15 and len(noise["networks"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "flag", "name"),
+    [
+        ("corrupted_accuracy<0.99", "--corruptions", "resnet8-mnist-0.6, contrast, has"),
+        ("corrupted_drop>-100", "--corruptions", "resnet8-mnist-0.3, fog, has"),
+        ("noise_agreement<1.01", "--noise", "resnet8-mnist-0.6, noise ±0.7, has 0"),
+        ("potential<0.9", "--potential", "the family, clean, has"),
+        ("excess_error>-1000", "--potential", "the family has"),
+    ],
+)
+def test_conditions_about_shifted_inputs(
+    condition: str, flag: str, name: str, command: Command, family: list[Path], tmp_path: Path
+) -> None:
+    flags = ("--data", tmp_path / "data.npz", "--inputs", "5", "--draws", "2", "--fail-if", condition)
+    ran = command("compare", RESNET, *family, flag, *flags)
+    assert ran.code == 3 and f"{condition}: {name}" in ran.err
+    never = f"{condition.rstrip('-.0123456789')}{-1e6 if '<' in condition else 1e6}"
+    assert command("compare", RESNET, *family, flag, *flags[:-1], never).code == 0
+    ran = command("compare", RESNET, *family, *flags)
+    assert ran.code == 2 and f"is about what {flag} finds" in ran.err
 
 
 def test_pixels_that_networks_go_by(command: Command, family: list[Path], tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from reproduce_accuracy import IMAGENET, NETWORKS, Network
 
-from onnxprune.comparing import compare_files
-from onnxprune.comparison import Comparison
+from onnxprune.compare.comparing import compare_files
+from onnxprune.compare.comparison import Comparison
 from onnxprune.family import make_family
 from onnxprune.options import Options
 

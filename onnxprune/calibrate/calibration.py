@@ -44,6 +44,8 @@ class Calibration:
         Classes of the samples, where the source has them.
     start : callable
         Begins to read the samples of some numbers, ascending, anew, batch by batch.
+    places : ndarray of int (count,) or None
+        Where each sample is in the source, counted from 0; None where they are all that there are.
     """
 
     origin: str
@@ -51,6 +53,11 @@ class Calibration:
     count: int
     labels: NDArray[np.int64] | None
     start: Callable[[NDArray[np.int64]], Iterator[Batch]] = field(repr=False)
+    places: NDArray[np.int64] | None = None
+
+    def place(self, number: int) -> int:
+        """Where a sample is in the source."""
+        return number if self.places is None else int(self.places[number])
 
     def batches(self) -> Iterator[Feeds]:
         """Yield all samples in order, in batches that the network takes; as often as it is called.

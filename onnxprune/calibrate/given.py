@@ -106,7 +106,7 @@ def open_calibration(
     def start(numbers: NDArray[np.int64]) -> Iterator[Batch]:
         return batched(zip(map(int, numbers), _samples(admitted, chosen[numbers], scale), strict=True), slots)
 
-    return Calibration("given", tuple(notes), count, None if classes is None else classes[chosen], start)
+    return Calibration("given", tuple(notes), count, None if classes is None else classes[chosen], start, chosen)
 
 
 def _samples(admitted: Sequence[Admitted], chosen: NDArray[np.int64], scale: Scale | None) -> Iterator[Feeds]:

@@ -4,6 +4,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from onnxprune.errors import RefusedError, UsageError
@@ -64,7 +65,40 @@ OF_NETWORKS: dict[str, Callable[[Facts, Facts], float | None]] = {
     "latency_ratio": _slower,
     **{f"{name}_ratio": _ratio(name) for name in ("params", "macs", "bytes")},
 }
-MEASURABLE = (*OF_OUTPUTS, *OF_NETWORKS)
+
+
+def _corrupted(told: Callable[[float, float], float]) -> Callable[[Facts], Iterator[tuple[str, float]]]:
+    """Means over severities of each kind of corruption, for each network: its own, beside the original's."""
+
+    def found(facts: Facts) -> Iterator[tuple[str, float]]:
+        for kind, shares in facts["corruptions"]["kinds"].items():
+            for network, own in zip(facts["networks"], shares["networks"], strict=True):
+                yield f"{network['name']}, {kind},", told(fmean(shares["original"]), fmean(own))
+
+    return found
+
+
+def _noisy(facts: Facts) -> Iterator[tuple[str, float]]:
+    noise = facts["noise"]
+    for network, shares in zip(facts["networks"], noise["networks"], strict=True):
+        for level, share in zip(noise["levels"], shares["agreement"], strict=True):
+            yield f"{network['name']}, noise ±{level:.2g},", share
+
+
+def _potentials(facts: Facts) -> Iterator[tuple[str, float]]:
+    for name, entry in facts["potential"]["distributions"].items():
+        yield f"the family, {name},", entry["potential"]
+
+
+OF_SHIFTS: dict[str, tuple[str, Callable[[Facts], Iterator[tuple[str, float]]]]] = {
+    "corrupted_accuracy": ("corruptions", _corrupted(lambda _, after: after)),
+    "corrupted_drop": ("corruptions", _corrupted(lambda before, after: 100 * (before - after))),
+    "noise_agreement": ("noise", _noisy),
+    "potential": ("potential", _potentials),
+    "excess_error": ("potential", lambda facts: iter([("the family", 100 * facts["excess"]["slope"])])),
+}
+"""What is told of inputs that are shifted: the flag that asks for it, and what it comes to, with where."""
+MEASURABLE = (*OF_OUTPUTS, *OF_NETWORKS, *OF_SHIFTS)
 """What conditions can be about."""
 
 
@@ -86,6 +120,11 @@ class Condition:
     measure: str
     sign: str
     bound: float
+
+    @property
+    def needs(self) -> str | None:
+        """What has to be asked for, so that there is such a figure; None where it is there in any case."""
+        return OF_SHIFTS[self.measure][0] if self.measure in OF_SHIFTS else None
 
     def broken(self, facts: Facts) -> list[str]:
         """Say where it holds, so that the comparison fails.
@@ -115,6 +154,9 @@ class Condition:
         return [f"{self.text}: {where} has {value:.6g}" for where, value in found if holds(value, self.bound)]
 
     def _values(self, facts: Facts) -> Iterator[tuple[str, float]]:
+        if self.measure in OF_SHIFTS:
+            yield from OF_SHIFTS[self.measure][1](facts)
+            return
         for network in facts["networks"]:
             if self.measure in OF_NETWORKS:
                 value = OF_NETWORKS[self.measure](facts, network)

@@ -15,7 +15,11 @@ from onnxprune.analysis import analyse
 from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slots
 from onnxprune.calibrate.given import open_calibration
 from onnxprune.calibrate.synthetic import synthesise
-from onnxprune.comparison import Comparison
+from onnxprune.compare.comparison import Comparison
+from onnxprune.compare.journal import Journal
+from onnxprune.compare.seeking import sought
+from onnxprune.compare.shifts import SHIFTED, open_shifts, shifts_of
+from onnxprune.compare.thumbnails import thumbnails
 from onnxprune.errors import DataError, OnnxPruneError
 from onnxprune.evaluate import CLASSES, Pair, Runner, kind_of, latencies, runner_of
 from onnxprune.facts import place_of, placed, versions
@@ -23,12 +27,9 @@ from onnxprune.graph import io
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import choose_providers
-from onnxprune.journal import Journal
 from onnxprune.options import Options
 from onnxprune.progress import Clock
-from onnxprune.seeking import sought
 from onnxprune.shapes.infer import infer_shapes
-from onnxprune.shifts import SHIFTED, open_shifts, shifts_of
 
 __all__ = ["compare_files"]
 
@@ -37,6 +38,10 @@ _SAMPLES = 1024
 _ALL = 1 << 40
 _MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 1024
 """What inputs that are made up may cost, and how many there are."""
+
+
+_PICTURES = 96
+"""Inputs that are drawn, of all networks together."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ def compare_files(
         judged, first = _compared(runners, data, network, clock)
     if first is None:
         raise DataError("there are no samples of one size that fill a batch; give more")
+    told = [{name: pair.facts() for name, pair in found.pairs.items()} for found in judged]
+    _shown(told, data, network)
     with clock.stage("time"):
         times = latencies(runners, _alone(first, network), Slots.of(network).batch if Slots.of(network).fixed else 1)
     for each, latency in zip(opened, times, strict=True):
@@ -125,10 +132,10 @@ def compare_files(
             {
                 **each.facts,
                 "removed": share,
-                "outputs": {name: pair.facts() for name, pair in found.pairs.items()},
+                "outputs": outputs,
                 "skipped": found.skipped,
             }
-            for each, found, share in zip(opened[1:], judged, removed, strict=True)
+            for each, outputs, found, share in zip(opened[1:], told, judged, removed, strict=True)
         ],
         "data": {
             "origin": data.origin,
@@ -141,6 +148,17 @@ def compare_files(
         "time": clock.rounded(),
         "versions": versions(),
     }
+
+
+def _shown(told: Sequence[dict[str, Any]], data: Calibration, network: Network) -> None:
+    """Name inputs that changed their class by their place in the data, and draw those that are pictures, some each."""
+    changed = [figures["flipped"] for outputs in told for figures in outputs.values() if figures["flipped"]]
+    some = max(_PICTURES // max(len(changed), 1), 4)
+    drawn = thumbnails(data, network, [entry["sample"] for flipped in changed for entry in flipped[:some]])
+    for flipped in changed:
+        for number, entry in enumerate(flipped):
+            entry["thumbnail"] = drawn.get(entry["sample"]) if number < some else None
+            entry["sample"] = data.place(entry["sample"])
 
 
 def _classes_of(original: Runner, data: Calibration, network: Network) -> str:

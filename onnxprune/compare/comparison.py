@@ -92,6 +92,9 @@ class Comparison:
             raise UsageError("name the files to compare, or add --potential to look for how far one may prune")
         if self.control is not None and not (self.noise or self.features):
             raise UsageError("--control is what --noise and --features compare with: add one, or leave it out")
+        for condition in self.fail_if:
+            if condition.needs is not None and not getattr(self, condition.needs):
+                raise UsageError(f"--fail-if '{condition.text}' is about what --{condition.needs} finds: add that")
         # What both commands are asked for is checked in one place.
         Options(
             calib=self.data,

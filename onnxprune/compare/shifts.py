@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots
 from onnxprune.calibrate.layout import channel_axis
-from onnxprune.comparison import Comparison
+from onnxprune.compare.comparison import Comparison
+from onnxprune.compare.journal import Journal
 from onnxprune.errors import DataError
 from onnxprune.evaluate import Runner
 from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
 from onnxprune.evaluate.features import FRACTION, Selection, back_select, blank_of, blocks_of, confidences
 from onnxprune.evaluate.png import to_png
 from onnxprune.evaluate.robustness import DELTA, LEVELS, Predict, excess_error, noise_similarity, potential
-from onnxprune.journal import Journal
 from onnxprune.progress import Clock
 
 __all__ = ["CLEAN", "SHIFTED", "Change", "Shifts", "open_shifts", "shifts_of"]

@@ -10,16 +10,16 @@ from functools import partial
 
 from onnxprune.analysis import analyse
 from onnxprune.choose import floors, require_groups
-from onnxprune.comparison import Comparison
+from onnxprune.compare.comparison import Comparison
+from onnxprune.compare.journal import Journal
+from onnxprune.compare.shifts import Shifts
 from onnxprune.errors import RefusedError
 from onnxprune.evaluate import Runner
 from onnxprune.evaluate.robustness import next_ratio
 from onnxprune.graph.model import Model
-from onnxprune.journal import Journal
 from onnxprune.options import Options
 from onnxprune.pipeline import plan_model
 from onnxprune.progress import Clock
-from onnxprune.shifts import Shifts
 
 __all__ = ["Made", "sought"]
 
