@@ -21,7 +21,7 @@ from onnxprune.compare.seeking import sought
 from onnxprune.compare.shifts import SHIFTED, open_shifts, shifts_of
 from onnxprune.compare.thumbnails import thumbnails
 from onnxprune.errors import DataError, OnnxPruneError
-from onnxprune.evaluate import CLASSES, Pair, Runner, kind_of, latencies, runner_of
+from onnxprune.evaluate import CLASSES, NUMBERS, Detections, Pair, Runner, kind_of, latencies, runner_of
 from onnxprune.facts import place_of, placed, versions
 from onnxprune.graph import io
 from onnxprune.graph.index import Index
@@ -134,6 +134,7 @@ def compare_files(
                 "removed": share,
                 "outputs": outputs,
                 "skipped": found.skipped,
+                "detections": found.detections.facts(),
             }
             for each, outputs, found, share in zip(opened[1:], told, judged, removed, strict=True)
         ],
@@ -233,10 +234,11 @@ def _alone(batch: Batch, network: Network) -> dict[str, NDArray[Any]]:
 
 @dataclass
 class _Judged:
-    """What is known of a network beside the original: figures of each output, and outputs of other shapes."""
+    """What is known of a network beside the original: figures of each output, those of other shapes, and detections."""
 
     pairs: dict[str, Pair]
     skipped: dict[str, str]
+    detections: Detections
 
     def add(
         self,
@@ -248,6 +250,7 @@ class _Judged:
         sequence: bool,
     ) -> None:
         """Add what both made of a batch."""
+        self.detections.add(before, after, len(batch.numbers))
         for name, reference in before.items():
             value = after.get(name)
             if value is None or reference.dtype.kind not in "fiub":
@@ -256,7 +259,8 @@ class _Judged:
                 self.skipped[name] = f"of shape {list(value.shape)}, the original's {list(reference.shape)}"
                 continue
             if name not in self.pairs:
-                self.pairs[name] = Pair(kind_of(reference, sequence=sequence))
+                found = name in self.detections.names
+                self.pairs[name] = Pair(NUMBERS if found else kind_of(reference, sequence=sequence))
             self.pairs[name].add(reference, value, batch.numbers, wanted)
 
 
@@ -264,7 +268,7 @@ def _compared(
     runners: Sequence[Runner], data: Calibration, network: Network, clock: Clock
 ) -> tuple[list[_Judged], Batch | None]:
     """Run all networks on all samples, and add up; the first batch, too."""
-    judged = [_Judged({}, {}) for _ in runners[1:]]
+    judged = [_Judged({}, {}, Detections()) for _ in runners[1:]]
     first: Batch | None = None
     sequence = any(slot.dtype.kind in "iu" for slot in Slots.of(network).inputs)
     for batch in data.start(np.arange(data.count)):

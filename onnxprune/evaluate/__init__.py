@@ -1,14 +1,17 @@
 """What accuracy does not tell: networks side by side, output by output and input by input."""
 
 from onnxprune.evaluate.conditions import MEASURABLE, Condition, parse_condition
-from onnxprune.evaluate.figures import CLASSES, KINDS, Pair, kind_of, log_shares
+from onnxprune.evaluate.detections import Detections
+from onnxprune.evaluate.figures import CLASSES, KINDS, NUMBERS, Pair, kind_of, log_shares
 from onnxprune.evaluate.runner import Latency, Runner, latencies, runner_of
 
 __all__ = [
     "CLASSES",
     "KINDS",
     "MEASURABLE",
+    "NUMBERS",
     "Condition",
+    "Detections",
     "Latency",
     "Pair",
     "Runner",

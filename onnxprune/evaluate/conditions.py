@@ -60,9 +60,15 @@ def _slower(facts: Facts, network: Facts) -> float | None:
     return None if before is None or after is None else after["median_ms"] / before["median_ms"]
 
 
+def _detected(name: str) -> Callable[[Facts, Facts], float | None]:
+    return lambda _, network: None if network["detections"] is None else network["detections"][name]
+
+
 OF_NETWORKS: dict[str, Callable[[Facts, Facts], float | None]] = {
     "removed": lambda _, network: network["removed"],
     "latency_ratio": _slower,
+    "detections_kept": _detected("kept"),
+    "detections_new": _detected("new"),
     **{f"{name}_ratio": _ratio(name) for name in ("params", "macs", "bytes")},
 }
 

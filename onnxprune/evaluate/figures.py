@@ -22,7 +22,7 @@ from scipy.special import log_softmax
 
 from onnxprune.validate.compare import looks_like_scores
 
-__all__ = ["CLASSES", "KINDS", "Pair", "kind_of", "log_shares"]
+__all__ = ["CLASSES", "KINDS", "NUMBERS", "Pair", "kind_of", "log_shares"]
 
 CLASSES, PIXELS, TOKENS, NUMBERS, DECISIONS = KINDS = ("classes", "pixels", "tokens", "numbers", "decisions")
 

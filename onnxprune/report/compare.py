@@ -40,7 +40,7 @@ def compare_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]
     verbose : bool
         Classes that lost most, inputs that changed theirs, and times too.
     """
-    parts: list[RenderableType] = [_sizes(facts), _outputs(facts)]
+    parts: list[RenderableType] = [_sizes(facts), _outputs(facts), *_detections(facts)]
     for network in facts["networks"]:
         for name, found in network["outputs"].items():
             parts += _changed(network["name"], name, found, facts, verbose=verbose)
@@ -89,6 +89,22 @@ def _outputs(facts: Facts) -> Table:
     for network, name, found in every:
         row(table, name, network, *(_told(found[figure], form) for _, figure, form in shown))
     return table
+
+
+def _detections(facts: Facts) -> list[RenderableType]:
+    """Say how many detections are found again."""
+    found = [(network["name"], network["detections"]) for network in facts["networks"] if network["detections"]]
+    if not found:
+        return []
+    told, by = found[0][1], "same positions" if found[0][1]["by"] == "positions" else "boxes that overlap by half"
+    title = f"Detections surer than {told['threshold']:g}, matched by {by}"
+    table = new_table("", "before", "after", "found again", "new ones", "overlap", "scores apart", title=title)
+    forms = (("kept", ".1%"), ("new", ".1%"), ("overlap", ".3f"), ("score_gap", ".3f"))
+    for name, each in found:
+        row(
+            table, name, number(each["before"]), number(each["after"]), *(_told(each[key], form) for key, form in forms)
+        )
+    return [table]
 
 
 def _told(value: Any, form: str) -> str:

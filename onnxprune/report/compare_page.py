@@ -70,7 +70,7 @@ def compare_page(facts: Facts) -> Page:
         tiles=_tiles(facts),
         sections=[
             *section("networks", "Networks", _sizes(facts), lines([_timed(facts)]), _by_ratio(facts)),
-            *section("outputs", "Outputs", _outputs(facts), lines(_skipped(facts))),
+            *section("outputs", "Outputs", _outputs(facts), _detections(facts), lines(_skipped(facts))),
             *_classes(facts),
             *_flipped(facts),
             *shift_sections(facts),
@@ -197,6 +197,26 @@ def _outputs(facts: Facts) -> Table | None:
 
 def _told(value: Any, form: Any) -> str:
     return pair(value, form) if isinstance(value, list) else form(value)
+
+
+def _detections(facts: Facts) -> Table | None:
+    """Tell how many detections are found again."""
+    found = [(network["name"], network["detections"]) for network in facts["networks"] if network.get("detections")]
+    if not found:
+        return None
+    told, by = found[0][1], "same positions" if found[0][1]["by"] == "positions" else "boxes that overlap by half"
+    rows = [
+        (
+            name,
+            count(each["before"]),
+            count(each["after"]),
+            *(share(each[key]) for key in ("kept", "new")),
+            *(short(each[key]) for key in ("overlap", "score_gap")),
+        )
+        for name, each in found
+    ]
+    columns = ("network", "before", "after", "found again", "new ones", "overlap", "scores apart")
+    return Table(columns=columns, rows=rows, title=f"Detections surer than {told['threshold']:g}, matched by {by}")
 
 
 def _skipped(facts: Facts) -> list[str]:
