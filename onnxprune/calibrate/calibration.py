@@ -16,7 +16,7 @@ from onnxprune.shapes.infer import Shapes
 
 __all__ = ["Batch", "Calibration", "Network", "Slot", "Slots", "batched"]
 
-# Bytes that all tensors of a batch may have together, and its samples at most: enough to keep a processor busy.
+# Bytes that all tensors of a batch may have together, where any of them may be asked for, and its samples at most.
 _BATCH_BYTES = 1 << 28
 _LARGEST_BATCH = 128
 
@@ -83,12 +83,15 @@ class Network:
         The network; none of them is changed.
     providers : tuple of str
         From `choose_providers`.
+    room : int
+        Bytes that all tensors of a batch may have together.
     """
 
     model: Model
     index: Index
     shapes: Shapes
     providers: tuple[str, ...] = (CPU,)
+    room: int = _BATCH_BYTES
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _affordable(network: Network) -> int:
         return 1
     floats = (np.prod(shape, dtype=float) for name, shape in shapes.shapes.items() if name not in index.constants)
     batch = max((shapes.inputs[name][0] for name in shapes.inputs if shapes.inputs[name]), default=1)
-    return int(np.clip(_BATCH_BYTES * batch / max(4 * sum(floats), 1), 1, _LARGEST_BATCH))
+    return int(np.clip(network.room * batch / max(4 * sum(floats), 1), 1, _LARGEST_BATCH))
 
 
 def batched(samples: Iterable[tuple[int, Feeds]], slots: Slots) -> Iterator[Batch]:

@@ -40,6 +40,8 @@ _MACS, _BYTES, _FEWEST, _MOST = 3e11, 1 << 28, 32, 1024
 """What inputs that are made up may cost, and how many there are."""
 
 
+_ROOM = 1 << 30
+"""Bytes of all tensors of a batch: few of them are held at a time, since outputs alone are asked for."""
 _PICTURES = 96
 """Inputs that are drawn, of all networks together."""
 
@@ -199,7 +201,7 @@ def _described(model: Model, name: str, asked: Comparison) -> _Opened:
 
 def _network(model: Model, asked: Comparison, providers: tuple[str, ...]) -> Network:
     index = Index(model.proto)
-    return Network(model, index, infer_shapes(index, model.skeleton(), asked.input_shapes), providers)
+    return Network(model, index, infer_shapes(index, model.skeleton(), asked.input_shapes), providers, _ROOM)
 
 
 def _data(network: Network, macs: int | None, asked: Comparison) -> Calibration:

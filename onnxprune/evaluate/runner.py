@@ -25,7 +25,7 @@ __all__ = ["Latency", "Runner", "latencies", "runner_of"]
 
 _LARGEST = 1 << 30
 """Bytes of weights up to which a network is one session, as onnxruntime is used by default."""
-_WARM, _SECONDS, _RUNS, _FEWEST = 3, 2.0, 100, 5
+_WARM, _SECONDS, _RUNS, _FEWEST = 3, 2.0, 50, 5
 
 
 @dataclass(frozen=True)
