@@ -279,7 +279,13 @@ def comparison(
         "features": {
             "fraction": 0.1,
             "confidence": {"original": {"own": 0.9, "other": 0.5}, "smaller": {"own": 0.8, "other": 0.4}},
-            "maps": [picture(rng)],
+            "maps": [
+                {
+                    "sample": 7,
+                    "input": picture(rng),
+                    "networks": {name: {"class": 3, "heat": picture(rng)} for name in ("original", "smaller")},
+                }
+            ],
         },
         "request": {"data": "/data/test.npz", "noise": True, "fail_if": ["agreement<0.5"]},
         "time": {"load": 0.05, "compare": 24.48},

@@ -26,6 +26,7 @@ def test_potential_is_the_largest_ratio_that_does() -> None:
     assert potential(ratios, errors, 0.06, delta=0.03) == 0.7
     assert potential(ratios, errors, 0.01) == 0.0
     assert potential([0.2], [0.065], 0.06) == 0.2 and DELTA == 0.005
+    assert potential([-1.2], [0.06], 0.06) == 0.0  # of a network that is larger, nothing is known of smaller ones
 
 
 def tried(

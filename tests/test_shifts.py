@@ -117,13 +117,19 @@ def test_pixels_that_networks_go_by(command: Command, family: list[Path], tmp_pa
         sure = softmax(answers(path, seen), axis=1)[np.arange(3), selection.classes]
         assert told["confidence"][name]["original"] == pytest.approx(float(sure.mean()), abs=1e-4)
     assert told["confidence"]["control"]["control"] == pytest.approx(told["confidence"]["original"]["original"])
-    with Image.open(io.BytesIO(base64.b64decode(told["maps"][1]))) as read:
-        drawn = np.asarray(read)[::3, ::3] / 255
     low, high = images.min(), images.max()
-    np.testing.assert_allclose(drawn[:, :28, 0], (images[13, 0] - low) / (high - low), atol=1 / 255)
-    np.testing.assert_allclose(drawn[:, 28:56, 0], selection.heat[1], atol=1 / 255)
-    assert drawn.shape == (28, 4 * 28, 3) and len(told["maps"]) == 3
+    assert [entry["sample"] for entry in told["maps"]] == [0, 13, 26]
+    entry = told["maps"][1]
+    np.testing.assert_allclose(decoded(entry["input"])[..., 0], (images[13, 0] - low) / (high - low), atol=1 / 255)
+    own = entry["networks"]["original"]
+    np.testing.assert_allclose(decoded(own["heat"])[..., 0], selection.heat[1], atol=1 / 255)
+    assert own["class"] == selection.classes[1] and list(entry["networks"]) == names
     assert "10% of the pixels" in ran.out and "Informative features" in report.read_text(encoding="utf-8")
+
+
+def decoded(picture: str) -> NDArray[np.float64]:
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as read:
+        return np.asarray(read) / 255
 
 
 def test_without_pillow_all_else_is_told(
@@ -197,6 +203,21 @@ def test_a_journal_is_of_one_thing_alone(tmp_path: Path) -> None:
     assert found.once("n", lambda: [4]) == [4]
     found.close()
     assert not path.exists() and Journal(None, "a").once("n", lambda: 5) == 5
+
+
+def test_more_than_memory_takes_is_left_out_and_said(
+    command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shifts, "_BYTES", 10 * 28 * 28 * 4)
+    flags = ("--data", tmp_path / "data.npz", "--potential", "--report", tmp_path / "r.json")
+    monkeypatch.setattr("onnxprune.calibrate.calibration._LARGEST_BATCH", 4)
+    ran = command.done("compare", RESNET, family[0], *flags)
+    assert "under shift 10 of 40 samples are used" in " ".join(ran.out.split())
+    errors = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["potential"]["distributions"]["clean"]
+    with np.load(tmp_path / "data.npz") as stored:
+        images, labels = stored["input"][::4], stored["labels"][::4]
+    for path, error in zip((RESNET, family[0]), (errors["original_error"], *errors["errors"]), strict=True):
+        assert error == pytest.approx((answers(path, images).argmax(axis=1) != labels).mean())
 
 
 def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def compare_files(
             "origin": data.origin,
             "samples": data.count,
             "labelled": data.labels is not None,
-            "notes": list(data.notes),
+            "notes": [*data.notes, *(() if inputs is None else inputs.notes)],
         },
         **shifted,
         "request": asked.request(),

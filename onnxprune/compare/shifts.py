@@ -12,6 +12,7 @@ from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots
 from onnxprune.calibrate.layout import channel_axis
 from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.journal import Journal
+from onnxprune.compare.thumbnails import shrunk
 from onnxprune.errors import DataError
 from onnxprune.evaluate import Runner
 from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
@@ -33,8 +34,8 @@ _CHUNK = 256
 """Pictures that are corrupted at once, whatever the batches are."""
 _USUAL = 3
 """Severity that potentials and excess errors are told for, as published."""
-_MAPS, _SEEN = 24, 96
-"""Inputs whose pixels are drawn, and rows that a drawing has at least, about."""
+_MAPS, _FEWEST_MAPS = 96, 4
+"""Pictures of what networks go by, of all together, and inputs that there are some of in any case."""
 _NOISES = LEVELS[2::3]
 """Levels of noise that errors are told for."""
 
@@ -58,8 +59,12 @@ class Shifts:
         That of the channels, where inputs are pictures.
     low, high : ndarray
         Black and white of each channel: the least and the largest that there is.
+    places : ndarray of int (n,)
+        Where inputs are in the data.
     reads : callable
         How scores are read off a network.
+    notes : tuple of str
+        What was assumed.
     names : sequence of str
         Of the networks.
     """
@@ -70,7 +75,9 @@ class Shifts:
     axis: int | None
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    places: NDArray[np.int64]
     reads: Callable[[Runner], Predict]
+    notes: tuple[str, ...] = ()
     names: Sequence[str] = ()
 
     def of(self, runners: Sequence[Runner], names: Sequence[str] = ()) -> "Shifts":
@@ -157,6 +164,7 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
     each = int(np.prod(slot.shape)) * 4 // max(slots.batch if slots.fixed else 1, 1)
     count = min(data.count, max(_BYTES // max(each, 1), slots.batch))
     chosen = np.arange(count) * data.count // count
+    note = f"under shift {count:,} of {data.count:,} samples are used, evenly spread: more do not fit in memory"
     batches = list(data.start(chosen))
     shapes = {batch.feeds[slot.name].shape[1:] for batch in batches}
     if len(shapes) != 1:
@@ -171,7 +179,9 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
     over = tuple(place for place in range(inputs.ndim) if place != axis)
     low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))
     high = np.where(high > low, high, low + 1).astype(np.float32)
-    return Shifts([predict], inputs, truth, axis, low, high, reads, ["original"])
+    places = np.array([data.place(int(number)) for number in numbers])
+    notes = (note,) if count < data.count else ()
+    return Shifts([predict], inputs, truth, axis, low, high, places, reads, notes, ["original"])
 
 
 def _reader(slot: Slot, output: str, batch: int, runner: Runner) -> Predict:
@@ -335,12 +345,22 @@ def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dic
             selections[name] = Selection(np.array(classes), np.array(ranks), blocks)
         confidence = confidences(networks, pictures, selections, blank=blank)
     plain = np.clip(shifts.in_front((shifts.inputs[chosen] - shifts.low) / (shifts.high - shifts.low)), 0, 1)
-    heats = [selection.heat[:, None] for selection in selections.values()]
+    shown = min(count, max(_MAPS // len(networks), _FEWEST_MAPS))
     return {
         "fraction": FRACTION,
         "inputs": count,
         "confidence": confidence,
-        "maps": [_strip([plain[k], *(heat[k] for heat in heats)]) for k in range(min(count, _MAPS))],
+        "maps": [
+            {
+                "sample": int(shifts.places[chosen[k]]),
+                "input": _drawn(plain[k]),
+                "networks": {
+                    name: {"class": int(own.classes[k]), "heat": _drawn(own.heat[k][None])}
+                    for name, own in selections.items()
+                },
+            }
+            for k in range(shown)
+        ],
     }
 
 
@@ -350,8 +370,7 @@ def _selected(predict: Predict, picture: NDArray[np.float32], blank: NDArray[np.
     return [int(found.classes[0]), found.ranks[0].tolist()]
 
 
-def _strip(parts: Sequence[NDArray[Any]]) -> str:
-    """Pictures (c, h, w) side by side, as a file, large enough to be seen."""
-    wide = np.concatenate([np.broadcast_to(part, (3, *part.shape[1:])) for part in parts], axis=2).transpose(1, 2, 0)
-    times = max(1, round(_SEEN / wide.shape[0]))
-    return to_png(wide.repeat(times, axis=0).repeat(times, axis=1))
+def _drawn(picture: NDArray[Any]) -> str:
+    """A picture (c, h, w) between 0 and 1, as a small file."""
+    small = shrunk(picture.transpose(1, 2, 0))
+    return to_png(np.broadcast_to(small, (*small.shape[:2], 3)))

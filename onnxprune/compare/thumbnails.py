@@ -9,7 +9,7 @@ from onnxprune.calibrate.calibration import Calibration, Network, Slots
 from onnxprune.calibrate.layout import channel_axis
 from onnxprune.evaluate.png import to_png
 
-__all__ = ["thumbnails"]
+__all__ = ["shrunk", "thumbnails"]
 
 _EDGE = 64
 """Pixels of a thumbnail's longer side at most."""
@@ -42,7 +42,7 @@ def thumbnails(data: Calibration, network: Network, numbers: Iterable[int]) -> d
     for batch in data.start(_whole(wanted, slots, data.count)):
         pictures = np.moveaxis(batch.feeds[slot.name], axis, -1)
         # A copy: the batch is not kept for the sake of a small picture of it.
-        found |= {int(number): _small(picture) for number, picture in zip(batch.numbers, pictures, strict=True)}
+        found |= {int(number): shrunk(picture) for number, picture in zip(batch.numbers, pictures, strict=True)}
     shown = [found[number] for number in wanted if number in found]
     low, high = (np.stack([each(picture, axis=(0, 1)) for picture in shown]) for each in (np.min, np.max))
     black, white = low.min(axis=0), high.max(axis=0)
@@ -61,8 +61,17 @@ def _whole(wanted: list[int], slots: Slots, count: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([np.array(wanted, dtype=np.int64), others]))
 
 
-def _small(picture: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Means of square blocks of a picture (h, w, c), so that it is small enough."""
+def shrunk(picture: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Means of square blocks of a picture, so that it is small enough.
+
+    Parameters
+    ----------
+    picture : ndarray (h, w, c)
+
+    Returns
+    -------
+    ndarray of float32
+    """
     times = -(-max(picture.shape[:2]) // _EDGE)
     height, width = (size // times * times for size in picture.shape[:2])
     cut = picture[:height, :width].astype(np.float32)

@@ -59,7 +59,7 @@ def potential(ratios: Sequence[float], errors: Sequence[float], original: float,
     Returns
     -------
     float
-        0 where none of them does.
+        0, the original's, where none of them does.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def potential(ratios: Sequence[float], errors: Sequence[float], original: float,
     0.5
     """
     most = original + delta + 1e-12
-    return max((ratio for ratio, error in zip(ratios, errors, strict=True) if error <= most), default=0.0)
+    return max((0.0, *(ratio for ratio, error in zip(ratios, errors, strict=True) if error <= most)))
 
 
 def next_ratio(

@@ -27,8 +27,6 @@ __all__ = ["shift_sections"]
 
 Facts = dict[str, Any]
 
-_MAPS = 24
-
 
 def shift_sections(facts: Facts) -> list[Section]:
     """Make the sections of what was looked at.
@@ -188,12 +186,23 @@ def _features(found: Facts) -> list[Section]:
     confidence = found.get("confidence") or {}
     columns = list(dict.fromkeys(name for shares in confidence.values() for name in shares))
     rows = [(name, *(share(shares.get(column)) for column in columns)) for name, shares in confidence.items()]
-    maps = [Picture(data=data, title=f"map {number}") for number, data in enumerate(found.get("maps", [])[:_MAPS], 1)]
     fraction = share(found.get("fraction"), 0)
+    beside = "White is what a network misses most: black goes first."
     return section(
         "features",
         "Informative features",
         lines([f"How sure networks are of the class where they see {fraction} of the input, chosen by which network:"]),
         Table(columns=("network", *(f"chosen by {column}" for column in columns)), rows=rows) if rows else None,
-        Pictures(title="What is informative, brightest first", pictures=maps) if maps else None,
+        *(_map(entry) for entry in found.get("maps", [])),
+        lines([beside]) if found.get("maps") else None,
     )
+
+
+def _map(entry: Facts) -> Pictures:
+    """Show an input, and what each network goes by in it."""
+    heats = [
+        Picture(data=own["heat"], title=name, details=[f"sees class {own['class']}"])
+        for name, own in entry["networks"].items()
+    ]
+    title = f"What networks go by in input {entry['sample']}"
+    return Pictures(title=title, pictures=[Picture(data=entry["input"], title="input"), *heats])
