@@ -13,9 +13,8 @@ import onnxruntime
 import pytest
 from doors import ROOT, Command
 
+from onnxprune.compare import compare_parser, comparison
 from onnxprune.flags import (
-    compare_parser,
-    comparison,
     family_options,
     family_parser,
     inspect_parser,
