@@ -85,6 +85,9 @@ def told(name: str, args: argparse.Namespace) -> None:
     print(f"\n| {name}: potential on | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for distribution in columns[args.methods[0]]:
         print(f"| {distribution} | {' | '.join(f'{own[distribution]:.1%}' for own in columns.values())} |")
+    for what, part in (("all corruptions", "/"), ("all noise", "noise ")):
+        means = (np.mean([value for name, value in own.items() if part in name]) for own in columns.values())
+        print(f"| mean of {what} | {' | '.join(f'{mean:.1%}' for mean in means)} |")
     print(f"\n{keeps_most(found, sorted(args.ratios))}\n", flush=True)
 
 

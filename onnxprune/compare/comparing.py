@@ -91,6 +91,7 @@ def compare_files(
         opened = [
             _opened(path, name, asked, clock) for path, name in zip((original, *others), _names(others), strict=True)
         ]
+        apart = [] if asked.control is None else [_opened(asked.control, "control", asked, clock)]
     network = _network(opened[0].model, asked, providers)
     with clock.stage("data"):
         data = _data(network, opened[0].facts["macs"], asked)
@@ -99,6 +100,7 @@ def compare_files(
     open_runner = partial(runner_of, like=opened[0].model, providers=providers)
     with clock.stage("open", len(opened)):
         runners = [open_runner(each.model.copy(), name=each.name) for each in opened]
+        controls = [open_runner(each.model, name=each.name) for each in apart]
     inputs = None
     if asked.shifts:
         output = _classes_of(runners[0], data, network)
@@ -121,11 +123,8 @@ def compare_files(
     removed = [1 - each.facts["params"] / before if before else 0.0 for each in opened[1:]]
     shifted: dict[str, Any] = dict.fromkeys(SHIFTED)
     if inputs is not None:
-        names = [each.name for each in opened]
-        if asked.control is not None:
-            names.append("control")
-            runners.append(open_runner(_opened(asked.control, "control", asked, clock).model, name="control"))
-        shifted = shifts_of(inputs.of(runners, names), removed, asked, notes, clock)
+        names = [each.name for each in (*opened, *apart)]
+        shifted = shifts_of(inputs.of([*runners, *controls], names), removed, asked, notes, clock)
     notes.close()
     return {
         "kind": "compare",
