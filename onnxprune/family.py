@@ -5,8 +5,8 @@ group the next one keeps channels that the one before it kept, no more of them, 
 the first pick channels anew, they do so once.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxprune.calibrate.feeds import random_feeds, shape_attempts
-from onnxprune.choose import floors, narrowed
+from onnxprune.choose import choose, floors, narrowed
 from onnxprune.decide import Ground, decide
 from onnxprune.delivery import Outcome, Writing, check_report, commit_report
 from onnxprune.errors import ModelError, OutputError, RefusedError, UsageError
@@ -98,7 +98,21 @@ def make_family(
     OnnxPruneError
         Members that were written before stay.
     """
-    clock, report = clock or Clock(), report or folder / "family.json"
+    with _made(folder):
+        return _family(source, folder, ratios, options, external=external, report=report, clock=clock or Clock())
+
+
+def _family(
+    source: Path,
+    folder: Path,
+    ratios: Sequence[float],
+    options: Options,
+    *,
+    external: bool | None,
+    report: Path | None,
+    clock: Clock,
+) -> dict[str, Any]:
+    report = report or folder / "family.json"
     with clock.stage("load"):
         choose_providers(options.providers)
         model = io.load(source)
@@ -107,6 +121,7 @@ def make_family(
     largest = replace(options, ratio=ratios[-1])
     ground = survey(model, largest, clock, source=place.sha256)
     _require_reachable(ground, largest)
+    _require_steps(ground, ratios, options)
     members = []
     for ratio, target in zip(ratios, targets, strict=True):
         asked = replace(options, ratio=ratio)
@@ -139,12 +154,25 @@ def _spelled(ratio: float) -> str:
     return f"{ratio:.4g}"
 
 
-def _targets(source: Path, folder: Path, ratios: Sequence[float], report: Path, inputs: Sequence[Path]) -> list[Path]:
-    """Find out before the work whether everything can be written after it."""
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder, and take it away again where nothing was written into it."""
+    there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # what was written stays
+                folder.rmdir()
+        raise
+
+
+def _targets(source: Path, folder: Path, ratios: Sequence[float], report: Path, inputs: Sequence[Path]) -> list[Path]:
+    """Find out before the work whether everything can be written after it."""
     targets = [folder / f"{source.stem}-{_spelled(ratio)}.onnx" for ratio in ratios]
     for target in targets:
         check_target(target, tuple(inputs))
@@ -166,6 +194,14 @@ def _require_reachable(ground: Ground, options: Options) -> None:
             f"--ratios: {options.ratio:g} cannot be reached: at most {reachable:.1%} can be removed; ask for less, or "
             "add --best-effort to take the maximum"
         )
+
+
+def _require_steps(ground: Ground, ratios: Sequence[float], options: Options) -> None:
+    """See that every ratio can be met by a part of the member before, before anything is written."""
+    ranked = ground.ranked
+    for ratio in ratios:
+        plan = choose(ground.analysis, replace(options, ratio=ratio), ranked, ground.source)
+        ranked = narrowed(ranked, plan)
 
 
 def _member(target: Path, ratio: float, outcome: Outcome) -> dict[str, Any]:

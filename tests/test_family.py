@@ -91,9 +91,15 @@ def test_nothing_is_written_where_a_ratio_cannot_be_reached(command: Command, tm
     folder = tmp_path / "out"
     flags = ("--ratios", "0.2,0.99", "--method", "l1", "--refit", "off", "--min-keep", "0.5")
     ran = command("family", RESNET, folder, *flags)
-    assert ran.code == 1 and "at most" in ran.err and not list(folder.iterdir())
+    assert ran.code == 1 and "at most" in ran.err and not folder.exists()
     ran = command("family", RESNET, folder, "--method", "coreset-sampled", "--ratios", "0.2,0.4")
-    assert ran.code == 2 and "choose a method with an order" in ran.err and not list(folder.iterdir())
+    assert ran.code == 2 and "choose a method with an order" in ran.err and not folder.exists()
+    net = Net(seed=2)
+    onnx.save(net.done(net.gemm(net.add("Relu", net.gemm(net.input("n", 6), 6, 6)), 4, 6)), tmp_path / "coarse.onnx")
+    folder.mkdir()
+    flags = ("--ratios", "0.157,0.4", "--method", "l1", "--refit", "off")
+    ran = command("family", tmp_path / "coarse.onnx", folder, *flags)
+    assert ran.code == 1 and "--ratio 0.4 cannot be met" in ran.err and not list(folder.iterdir())
 
 
 def test_members_that_were_done_stay_where_a_later_one_fails(
