@@ -104,7 +104,7 @@ def compare_files(
     inputs = None
     if asked.shifts:
         output = _classes_of(runners[0], data, network)
-        inputs = open_shifts(runners[0], output, data, network)
+        inputs = open_shifts(runners[0], output, data, network, asked)
     if inputs is not None and asked.making is not None:
         for made in sought(opened[0].model, inputs, partial(open_runner, name="a pruned network"), asked, notes, clock):
             runners.append(made.runner)

@@ -134,7 +134,7 @@ class Shifts:
         return part + np.float32(level * self.inputs.std()) * added
 
 
-def open_shifts(original: Runner, output: str, data: Calibration, network: Network) -> Shifts:
+def open_shifts(original: Runner, output: str, data: Calibration, network: Network, asked: Comparison) -> Shifts:
     """Read the inputs, as many as memory takes.
 
     Parameters
@@ -144,6 +144,7 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
         The one that classes are read off.
     data : Calibration
     network : Network
+    asked : Comparison
 
     Returns
     -------
@@ -153,7 +154,7 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
     Raises
     ------
     DataError
-        If the network takes several inputs, or no numbers.
+        If the network takes several inputs, no numbers, or no pictures where those are needed.
     """
     slots = Slots.of(network)
     if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f":
@@ -161,6 +162,10 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
             "--corruptions, --noise, --potential and --features change the one input of numbers that a network has"
         )
     (slot,) = slots.inputs
+    axis = channel_axis(slot) if len(slot.shape) == 4 else None
+    for flag, wanted in (("--corruptions", asked.corruptions), ("--features", asked.features)):
+        if wanted and axis is None:
+            raise DataError(f"{flag} needs pictures of one or three colours, which the network does not take")
     each = int(np.prod(slot.shape)) * 4 // max(slots.batch if slots.fixed else 1, 1)
     count = min(data.count, max(_BYTES // max(each, 1), slots.batch))
     chosen = np.arange(count) * data.count // count
@@ -174,7 +179,6 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
     reads = partial(_reader, slot, output, slots.batch)
     predict = reads(original)
     truth = predict(inputs).argmax(axis=1) if data.labels is None else data.labels[numbers]
-    axis = channel_axis(slot) if inputs.ndim == 4 else None
     axis = None if axis is None else axis % inputs.ndim
     over = tuple(place for place in range(inputs.ndim) if place != axis)
     low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))
@@ -220,10 +224,6 @@ def shifts_of(
     dict
         Those of `SHIFTED`, None for what was not asked for.
 
-    Raises
-    ------
-    DataError
-        If corruptions or pixels are asked for and inputs are no pictures.
     """
     found: dict[str, Any] = dict.fromkeys(SHIFTED)
     own = replace(shifts, predict=shifts.predict[: 1 + len(ratios)])
@@ -239,8 +239,7 @@ def shifts_of(
 
 
 def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> dict[str, Any]:
-    if shifts.axis is None:
-        raise DataError("--corruptions needs pictures of one or three colours, which the network does not take")
+    assert shifts.axis is not None
     errors: dict[str, list[list[float]]] = {}
     with clock.stage("corrupt", len(shifts.kinds) * len(SEVERITIES)):
         for kind in shifts.kinds:
@@ -322,8 +321,6 @@ def _potential(
 
 def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dict[str, Any]:
     """What each network goes by, and how sure the others are of that alone."""
-    if shifts.axis is None:
-        raise DataError("--features needs pictures of one or three colours, which the network does not take")
     count = min(shown, len(shifts.inputs))
     chosen = np.arange(count) * len(shifts.inputs) // count  # classes may come one after the other
     pictures, blank = shifts.in_front(shifts.inputs[chosen]), blank_of(shifts.in_front(shifts.inputs))

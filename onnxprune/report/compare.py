@@ -42,7 +42,7 @@ def compare_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]
     """
     parts: list[RenderableType] = [_sizes(facts), _outputs(facts), *_detections(facts)]
     for network in facts["networks"]:
-        for name, found in network["outputs"].items():
+        for name, found in network["outputs"].items() if verbose or len(facts["networks"]) <= _SHOWN else ():
             parts += _changed(network["name"], name, found, facts, verbose=verbose)
         parts += [
             Text(f"{network['name']}: {name} is {why}: not compared.", style="yellow")
