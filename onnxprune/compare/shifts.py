@@ -167,8 +167,8 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
         if wanted and axis is None:
             raise DataError(f"{flag} needs pictures of one or three colours, which the network does not take")
     each = int(np.prod(slot.shape)) * 4 // max(slots.batch if slots.fixed else 1, 1)
-    count = min(data.count, max(_BYTES // max(each, 1), slots.batch))
-    chosen = np.arange(count) * data.count // count
+    chosen = _spread(max(_BYTES // max(each, 1), slots.batch), data.count)
+    count = len(chosen)
     note = f"under shift {count:,} of {data.count:,} samples are used, evenly spread: more do not fit in memory"
     batches = list(data.start(chosen))
     shapes = {batch.feeds[slot.name].shape[1:] for batch in batches}
@@ -262,7 +262,7 @@ def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> d
 
 
 def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, clock: Clock) -> dict[str, Any]:
-    inputs = shifts.inputs[: asked.inputs]
+    inputs = shifts.inputs[_spread(asked.inputs, len(shifts.inputs))]
     total = np.zeros((len(shifts.predict) - 1, len(LEVELS), 2))
     with clock.stage("noise", asked.draws):
         for draw in range(asked.draws):
@@ -321,8 +321,8 @@ def _potential(
 
 def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dict[str, Any]:
     """What each network goes by, and how sure the others are of that alone."""
-    count = min(shown, len(shifts.inputs))
-    chosen = np.arange(count) * len(shifts.inputs) // count  # classes may come one after the other
+    chosen = _spread(shown, len(shifts.inputs))
+    count = len(chosen)
     pictures, blank = shifts.in_front(shifts.inputs[chosen]), blank_of(shifts.in_front(shifts.inputs))
     networks = {
         name: lambda part, predict=predict: predict(shifts.as_fed(part))
@@ -359,6 +359,12 @@ def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dic
             for k in range(shown)
         ],
     }
+
+
+def _spread(wanted: int, count: int) -> NDArray[np.int64]:
+    """Numbers of some of so many, evenly spread: classes may come one after the other."""
+    some = min(wanted, count)
+    return np.arange(some) * count // some
 
 
 def _selected(predict: Predict, picture: NDArray[np.float32], blank: NDArray[np.float32]) -> list[Any]:
