@@ -43,6 +43,8 @@ def _careful(path: Path, action: Callable[[], Any]) -> Any:
     """Do something with a file, or say what is wrong with it."""
     try:
         return action()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file; check the name") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if any(word in reason for word in ("pickle", "Object arrays", "Python objects")):
@@ -89,7 +91,8 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[Part, NDArray[np.int6
     -------
     Part
     ndarray of int or None
-        Classes, where one of the arrays is called y, label, labels, target or targets.
+        Classes of samples, or of their positions, where one of the arrays is called y, label, labels, target or
+        targets.
 
     Raises
     ------
@@ -121,21 +124,29 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[Part, NDArray[np.int6
         return arrays
 
     classes = None
-    if len(labels) == 1 and len(found[labels[0]].shape) == 1:
+    if len(labels) == 1:
         with np.load(path, allow_pickle=False) as archive:
             classes = _careful(path, lambda: archive[labels[0]].astype(np.int64))
     chosen = {name: found[source] for name, source in alias.items() if source not in labels}
     return Part(str(path), chosen, functools.lru_cache(1)(read)), classes
 
 
-def read_labels(path: Path) -> NDArray[np.int64]:
+def read_labels(path: Path, *, positions: bool = False) -> NDArray[np.int64]:
     """Read classes, one per sample, from an .npy file, or from an .npz file with one such array.
+
+    Parameters
+    ----------
+    path : Path
+    positions : bool
+        Whether there may be one for each position of a sample.
 
     Raises
     ------
     DataError
-        If they are not whole numbers in one row.
+        If they are no such whole numbers.
     """
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise DataError(f"--labels {path}: files of this kind are not read; give .npy or .npz")
     value = _careful(path, lambda: np.load(path, allow_pickle=False))
     if isinstance(value, np.ndarray):
         rows = {"": value}
@@ -147,15 +158,16 @@ def read_labels(path: Path) -> NDArray[np.int64]:
     if len(rows) != 1:
         raise DataError(f"--labels {path}: it holds {len(rows)} arrays, {', '.join(rows)}; name the classes 'labels'")
     (array,) = rows.values()
-    return checked_labels(array, f"--labels {path}")
+    return checked_labels(array, f"--labels {path}", positions=positions)
 
 
-def checked_labels(array: NDArray[Any], site: str) -> NDArray[np.int64]:
-    """Check that an array is classes."""
-    if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+def checked_labels(array: NDArray[Any], site: str, *, positions: bool = False) -> NDArray[np.int64]:
+    """Check that an array is classes: of samples, or of their positions, where negative ones are not known."""
+    shaped = array.ndim == 1 or (positions and array.ndim > 1)
+    if not shaped or array.dtype.kind not in "iu" or (array.ndim == 1 and array.size and array.min() < 0):
+        whose = "one per sample, or per position of each" if positions else "one per sample"
         raise DataError(
-            f"{site}: classes are whole numbers from 0 on, one per sample, not {array.dtype} of the shape "
-            f"{list(array.shape)}"
+            f"{site}: classes are whole numbers from 0 on, {whose}, not {array.dtype} of the shape {list(array.shape)}"
         )
     return array.astype(np.int64)
 

@@ -43,6 +43,7 @@ def open_calibration(
     limit_labelled: int | None = None,
     scale: Scale | None = None,
     labels: Any = None,
+    positions: bool = False,
 ) -> Calibration:
     """Take a user's data as inputs of a network.
 
@@ -61,6 +62,8 @@ def open_calibration(
         What the network takes for the bytes of a picture; found out by default.
     labels : path or ndarray of int, optional
         One class per sample of the source.
+    positions : bool
+        Whether classes may be of the positions of samples: an array (n, …), negative where they are not known.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def open_calibration(
     """
     slots = Slots.of(network)
     site = f"--labels {labels}" if isinstance(labels, str | PathLike) else "the labels"
-    given = None if labels is None else _given(labels, site)
+    given = None if labels is None else _given(labels, site, positions=positions)
     # One more than there are classes shows that some are missing.
     found = _found(source, slots, limit if given is None else len(given) + 1)
     admitted = [admit(part, slots) for part in found.parts]
@@ -81,6 +84,10 @@ def open_calibration(
     if not total:
         raise DataError("the calibration data are empty; give at least one sample")
     classes = _classes(given, found, admitted)
+    if classes is not None and classes.ndim > 1:
+        # One position is none.
+        alone = classes.size == len(classes)
+        classes = classes.reshape(-1) if alone and positions else classes if positions else None
     if classes is not None and len(classes) != total:
         where = site if given is not None else "the labels in the calibration data"
         raise DataError(f"{where}: there are {len(classes)} classes for {total} samples; give one for each")
@@ -138,9 +145,11 @@ def _pictures(admitted: Sequence[Admitted], chosen: NDArray[np.int64], slot: Slo
     return np.asarray(pictures, np.float32)
 
 
-def _given(labels: Any, site: str) -> NDArray[np.int64]:
+def _given(labels: Any, site: str, *, positions: bool) -> NDArray[np.int64]:
     """Classes that are given beside the source."""
-    return read_labels(Path(labels)) if isinstance(labels, str | PathLike) else checked_labels(np.asarray(labels), site)
+    if isinstance(labels, str | PathLike):
+        return read_labels(Path(labels), positions=positions)
+    return checked_labels(np.asarray(labels), site, positions=positions)
 
 
 def _classes(given: NDArray[np.int64] | None, found: _Source, admitted: Sequence[Admitted]) -> NDArray[np.int64] | None:

@@ -224,7 +224,10 @@ def _unlikely(runs: list[Feeds], taps: list[str], answers: list[str]) -> float:
         imbalance.append(float(np.minimum(shift, _FAR).mean()))
     value = _IMBALANCE * float(np.mean(imbalance[1:] or imbalance))
     for name in answers:
-        found = shares(_together(runs, name))
+        every = _together(runs, name)
+        if not every.size:  # a list of what was found, which is nothing
+            continue
+        found = shares(every)
         most = max(math.log(min(found.shape)), 1e-9)
         together, alone = _entropy(found.mean(axis=0)) / most, _entropy(found).mean() / most
         value += (alone < _OVERSURE) - together - _INFORMATION * (together - alone)

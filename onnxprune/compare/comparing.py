@@ -1,7 +1,7 @@
 """Networks judged beside their original: read, run side by side, add up, describe. This page is the whole way."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,15 @@ from onnxprune.calibrate.given import open_calibration
 from onnxprune.calibrate.synthetic import synthesise
 from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.journal import Journal
+from onnxprune.compare.judging import judged_by, scored_outputs
 from onnxprune.compare.seeking import sought
 from onnxprune.compare.shifts import SHIFTED, open_shifts, shifts_of
 from onnxprune.compare.thumbnails import thumbnails
-from onnxprune.errors import DataError, OnnxPruneError
-from onnxprune.evaluate import CLASSES, NUMBERS, Detections, Pair, Runner, kind_of, latencies, runner_of
+from onnxprune.errors import OnnxPruneError
+from onnxprune.evaluate import (
+    latencies,
+    runner_of,
+)
 from onnxprune.facts import place_of, placed, versions
 from onnxprune.graph import io
 from onnxprune.graph.index import Index
@@ -101,18 +105,14 @@ def compare_files(
     with clock.stage("open", len(opened)):
         runners = [open_runner(each.model.copy(), name=each.name) for each in opened]
         controls = [open_runner(each.model, name=each.name) for each in apart]
-    inputs = None
-    if asked.shifts:
-        output = _classes_of(runners[0], data, network)
-        inputs = open_shifts(runners[0], output, data, network, asked)
+    scored, data = scored_outputs(runners[0], data, network, asked)
+    inputs = open_shifts(runners[0], scored.classes, data, network, asked) if asked.shifts else None
     if inputs is not None and asked.making is not None:
         for made in sought(opened[0].model, inputs, partial(open_runner, name="a pruned network"), asked, notes, clock):
             runners.append(made.runner)
             opened.append(_described(made.model, f"pruned-{made.ratio:.4g}", asked))
     with clock.stage("compare", data.count):
-        judged, first = _compared(runners, data, network, clock)
-    if first is None:
-        raise DataError("there are no samples of one size that fill a batch; give more")
+        judged, first = judged_by(runners, data, network, scored.labelled, clock)
     told = [{name: pair.facts() for name, pair in found.pairs.items()} for found in judged]
     _shown(told, data, network)
     with clock.stage("time"):
@@ -134,7 +134,7 @@ def compare_files(
                 **each.facts,
                 "removed": share,
                 "outputs": outputs,
-                "skipped": found.skipped,
+                "skipped": found.skipped(data.count),
                 "detections": found.detections.facts(),
             }
             for each, outputs, found, share in zip(opened[1:], told, judged, removed, strict=True)
@@ -163,24 +163,12 @@ def _shown(told: Sequence[dict[str, Any]], data: Calibration, network: Network) 
             entry["sample"] = data.place(entry["sample"])
 
 
-def _classes_of(original: Runner, data: Calibration, network: Network) -> str:
-    """The output that classes are read off."""
-    for batch in data.start(np.arange(data.count)):
-        found = original.run(batch.feeds)
-        classes = next((name for name, value in found.items() if kind_of(value) == CLASSES), None)
-        if classes is not None:
-            return classes
-        break
-    raise DataError(
-        "--corruptions, --noise, --potential and --features are about classes, "
-        "and no output has a row of scores per input"
-    )
-
-
 def _names(others: Sequence[Path]) -> list[str]:
     """Names for messages and tables: of the files, with their folders where those alone tell them apart."""
     short = [path.stem for path in others]
-    return ["original", *(str(path) if short.count(path.stem) > 1 else path.stem for path in others)]
+    names = [str(path) if short.count(path.stem) > 1 else path.stem for path in others]
+    again = [names[:number].count(name) for number, name in enumerate(names)]  # one file, given twice
+    return ["original", *(f"{name} ({count + 1})" if count else name for name, count in zip(names, again, strict=True))]
 
 
 def _opened(path: Path, name: str, asked: Comparison, clock: Clock) -> _Opened:
@@ -213,6 +201,7 @@ def _data(network: Network, macs: int | None, asked: Comparison) -> Calibration:
             limit_labelled=asked.samples or _ALL,
             scale=asked.scale,
             labels=asked.labels,
+            positions=True,
         )
     shapes = list(network.shapes.inputs.values())
     batch = max((shape[0] for shape in shapes if shape), default=1)
@@ -231,53 +220,3 @@ def _alone(batch: Batch, network: Network) -> dict[str, NDArray[Any]]:
         slot.name: batch.feeds[slot.name] if slot.axis is None else np.take(batch.feeds[slot.name], [0], axis=slot.axis)
         for slot in slots.inputs
     }
-
-
-@dataclass
-class _Judged:
-    """What is known of a network beside the original: figures of each output, those of other shapes, and detections."""
-
-    pairs: dict[str, Pair]
-    skipped: dict[str, str]
-    detections: Detections
-
-    def add(
-        self,
-        before: Mapping[str, NDArray[Any]],
-        after: Mapping[str, NDArray[Any]],
-        batch: Batch,
-        wanted: NDArray[np.int64] | None,
-        *,
-        sequence: bool,
-    ) -> None:
-        """Add what both made of a batch."""
-        self.detections.add(before, after, len(batch.numbers))
-        for name, reference in before.items():
-            value = after.get(name)
-            if value is None or reference.dtype.kind not in "fiub":
-                continue
-            if reference.shape != value.shape:  # how many there are is what networks found: boxes, for instance
-                self.skipped[name] = f"of shape {list(value.shape)}, the original's {list(reference.shape)}"
-                continue
-            if name not in self.pairs:
-                found = name in self.detections.names
-                self.pairs[name] = Pair(NUMBERS if found else kind_of(reference, sequence=sequence))
-            self.pairs[name].add(reference, value, batch.numbers, wanted)
-
-
-def _compared(
-    runners: Sequence[Runner], data: Calibration, network: Network, clock: Clock
-) -> tuple[list[_Judged], Batch | None]:
-    """Run all networks on all samples, and add up; the first batch, too."""
-    judged = [_Judged({}, {}, Detections()) for _ in runners[1:]]
-    first: Batch | None = None
-    sequence = any(slot.dtype.kind in "iu" for slot in Slots.of(network).inputs)
-    for batch in data.start(np.arange(data.count)):
-        first = first or batch
-        wanted = None if data.labels is None else data.labels[batch.numbers]
-        before = runners[0].run(batch.feeds)
-        for runner, found in zip(runners[1:], judged, strict=True):
-            found.add(before, runner.run(batch.feeds), batch, wanted, sequence=sequence)
-        for _ in batch.numbers:
-            clock.progress.advance()
-    return judged, first

@@ -19,7 +19,7 @@ class Comparison:
     Attributes
     ----------
     data, labels : Any
-        Inputs, and their classes; None makes inputs up.
+        Inputs, and classes of them or of their positions; None makes inputs up.
     samples : int or None
         How many are used at most.
     synthetic : int or None
@@ -95,18 +95,20 @@ class Comparison:
         for condition in self.fail_if:
             if condition.needs is not None and not getattr(self, condition.needs):
                 raise UsageError(f"--fail-if '{condition.text}' is about what --{condition.needs} finds: add that")
-        # What both commands are asked for is checked in one place.
-        Options(
-            calib=self.data,
-            samples=self.samples,
-            synthetic=self.synthetic,
-            labels=self.labels,
-            input_range=self.input_range,
-            mean=self.mean,
-            std=self.std,
-            input_shapes=self.input_shapes,
-            seed=self.seed,
-        )
+        try:  # what both commands are asked for is checked in one place
+            Options(
+                calib=self.data,
+                samples=self.samples,
+                synthetic=self.synthetic,
+                labels=self.labels,
+                input_range=self.input_range,
+                mean=self.mean,
+                std=self.std,
+                input_shapes=self.input_shapes,
+                seed=self.seed,
+            )
+        except UsageError as error:
+            raise UsageError(str(error).replace("--calib", "--data")) from error
 
     @property
     def shifts(self) -> bool:

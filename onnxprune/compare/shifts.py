@@ -14,7 +14,7 @@ from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.journal import Journal
 from onnxprune.compare.thumbnails import shrunk
 from onnxprune.errors import DataError
-from onnxprune.evaluate import Runner
+from onnxprune.evaluate import Runner, answers_of
 from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
 from onnxprune.evaluate.features import FRACTION, Selection, back_select, blank_of, blocks_of, confidences
 from onnxprune.evaluate.png import to_png
@@ -90,7 +90,7 @@ class Shifts:
         for start in range(0, len(self.inputs), _CHUNK):
             part = change(self.inputs[start : start + _CHUNK], start)
             truth = self.truth[start : start + _CHUNK]
-            wrong += [(predict(part).argmax(axis=1) != truth).sum() for predict in self.predict]
+            wrong += [(answers_of(predict(part)) != truth).sum() for predict in self.predict]
         return [float(value) for value in wrong / len(self.inputs)]
 
     def distributions(self, seed: int) -> dict[str, Change]:
@@ -134,14 +134,14 @@ class Shifts:
         return part + np.float32(level * self.inputs.std()) * added
 
 
-def open_shifts(original: Runner, output: str, data: Calibration, network: Network, asked: Comparison) -> Shifts:
+def open_shifts(original: Runner, output: str | None, data: Calibration, network: Network, asked: Comparison) -> Shifts:
     """Read the inputs, as many as memory takes.
 
     Parameters
     ----------
     original : Runner
-    output : str
-        The one that classes are read off.
+    output : str or None
+        The one that classes are read off, where there is any.
     data : Calibration
     network : Network
     asked : Comparison
@@ -154,8 +154,13 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
     Raises
     ------
     DataError
-        If the network takes several inputs, no numbers, or no pictures where those are needed.
+        If the network gives no classes, takes several inputs, no numbers, or no pictures where those are needed.
     """
+    if output is None:
+        raise DataError(
+            "--corruptions, --noise, --potential and --features are about classes, "
+            "and no output has a row of scores per input"
+        )
     slots = Slots.of(network)
     if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f":
         raise DataError(
@@ -178,7 +183,8 @@ def open_shifts(original: Runner, output: str, data: Calibration, network: Netwo
     numbers = np.concatenate([batch.numbers for batch in batches])
     reads = partial(_reader, slot, output, slots.batch)
     predict = reads(original)
-    truth = predict(inputs).argmax(axis=1) if data.labels is None else data.labels[numbers]
+    known = data.labels is not None and data.labels.ndim == 1
+    truth = data.labels[numbers] if known and data.labels is not None else answers_of(predict(inputs))
     axis = None if axis is None else axis % inputs.ndim
     over = tuple(place for place in range(inputs.ndim) if place != axis)
     low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))

@@ -22,10 +22,22 @@ from scipy.special import log_softmax
 
 from onnxprune.validate.compare import looks_like_scores
 
-__all__ = ["CLASSES", "KINDS", "NUMBERS", "Pair", "kind_of", "log_shares"]
+__all__ = [
+    "CLASSES",
+    "DECISIONS",
+    "KINDS",
+    "NUMBERS",
+    "Pair",
+    "answers_of",
+    "kind_of",
+    "log_shares",
+    "rows_of",
+]
 
 CLASSES, PIXELS, TOKENS, NUMBERS, DECISIONS = KINDS = ("classes", "pixels", "tokens", "numbers", "decisions")
 
+_LEAST = -745.0
+"""Logarithm of the least probability that there is."""
 _BINS = 15
 _TOP = 5
 _WORST = 5
@@ -37,13 +49,15 @@ _PICTURE = 3
 """Channels that make a picture and no scores."""
 
 
-def kind_of(value: NDArray[Any], *, sequence: bool = False) -> str:
+def kind_of(value: NDArray[Any], *, samples: int | None = None, sequence: bool = False) -> str:
     """Tell what an output is.
 
     Parameters
     ----------
     value : ndarray
         Of a batch.
+    samples : int, optional
+        Samples in the batch; as many as there are rows by default.
     sequence : bool
         Whether the network reads tokens, or other rows of positions.
 
@@ -54,7 +68,7 @@ def kind_of(value: NDArray[Any], *, sequence: bool = False) -> str:
     """
     if value.dtype.kind in "iub":
         return DECISIONS
-    if looks_like_scores(value):
+    if looks_like_scores(value) and len(value) == (len(value) if samples is None else samples):
         return CLASSES
     if sequence and value.ndim == 3 and value.shape[2] > 1:
         return TOKENS
@@ -68,12 +82,31 @@ def _are_shares(value: NDArray[Any], axis: int) -> bool:
     return bool((value >= 0).all() and np.allclose(value.sum(axis=axis, dtype=np.float64), 1.0, atol=1e-3))
 
 
+def rows_of(value: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Scores as rows (n, c): of samples, of the positions of pictures, or of sequences."""
+    if kind == CLASSES:
+        return value.reshape(len(value), -1)
+    if kind == PIXELS:
+        value = np.moveaxis(value, 1, -1)
+    return value.reshape(-1, value.shape[-1])
+
+
+def answers_of(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Classes of rows of scores (n, c); -1 where scores say none: not a number, infinite, or nothing is possible."""
+    high = rows.max(axis=1)
+    return np.where(np.isfinite(high), rows.argmax(axis=1), -1)
+
+
 def log_shares(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Logarithms of the probabilities that rows of scores (n, c) stand for; of probabilities their own."""
+    """Logarithms of the probabilities that rows of scores (n, c) stand for; of probabilities their own.
+
+    Rows that say nothing are as unsure as may be.
+    """
     wide = rows.astype(np.float64)
+    wide[answers_of(rows) < 0] = 0.0
     if _are_shares(wide, 1):
         return np.log(np.maximum(wide, 1e-30))
-    return np.asarray(log_softmax(wide, axis=1))
+    return np.maximum(log_softmax(wide, axis=1), _LEAST)
 
 
 @dataclass
@@ -111,10 +144,13 @@ class _Answers:
     by_class: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
 
     def add(self, scores: tuple[NDArray[Any], NDArray[Any]], wanted: NDArray[np.int64] | None) -> None:
-        """Add rows of scores (n, c) of both, and their classes."""
+        """Add rows of scores (n, c) of both, and their classes; negative ones are not known."""
+        told = answers_of(scores[0]) >= 0
+        if not told.all():
+            scores, wanted = (scores[0][told], scores[1][told]), None if wanted is None else wanted[told]
         logs = tuple(log_shares(rows) for rows in scores)
         shares = tuple(np.exp(each) for each in logs)
-        answers = tuple(rows.argmax(axis=1) for rows in scores)
+        answers = tuple(answers_of(rows) for rows in scores)
         self.rows += len(scores[0])
         self.same += int((answers[0] == answers[1]).sum())
         self.distance += float(np.sqrt(np.square(shares[0] - shares[1]).sum(axis=1)).sum())
@@ -123,18 +159,19 @@ class _Answers:
         if len(self.by_class) < classes:
             self.by_class = np.pad(self.by_class, ((0, classes - len(self.by_class)), (0, 0)))
         truth = answers[0] if wanted is None else wanted
-        for column, hit in enumerate((np.ones(len(truth), bool), answers[0] == truth, answers[1] == truth)):
+        known = np.flatnonzero(truth >= 0)
+        truth, hits = truth[known], tuple(each[known] == truth[known] for each in answers)
+        for column, hit in enumerate((np.ones(len(truth), bool), *hits)):
             self.by_class[:, column] += np.bincount(truth, hit, minlength=classes).astype(np.int64)
         if wanted is None:
             return
-        self.known += len(wanted)
-        for which in (0, 1):
-            hit = answers[which] == wanted
-            own = logs[which][np.arange(len(wanted)), wanted]
+        self.known += len(truth)
+        for which, hit in enumerate(hits):
+            own, every = logs[which][known, truth], logs[which][known]
             self.right[which] += hit.sum()
-            self.among[which] += ((logs[which] > own[:, None]).sum(axis=1) < _TOP).sum()
+            self.among[which] += (((every > own[:, None]).sum(axis=1) < _TOP) & (answers[which][known] >= 0)).sum()
             self.surprise[which] -= own.sum()
-            self.calibration[which].add(shares[which].max(axis=1), hit)
+            self.calibration[which].add(shares[which][known].max(axis=1), hit)
 
     def facts(self, *, tokens: bool) -> dict[str, Any]:
         """The figures."""
@@ -183,7 +220,7 @@ class Pair:
         self.kind = kind
         self._count, self._gap, self._size, self._dot, self._other = 0, 0.0, 0.0, 0.0, 0.0
         self._furthest, self._low, self._high = 0.0, np.inf, -np.inf
-        self._broken = False
+        self._samples, self._broken = 0, 0
         self._answers = _Answers()
         self._flipped: list[dict[str, Any]] = []
         self._flips = 0
@@ -206,28 +243,34 @@ class Pair:
         wanted : ndarray of int (n,) or (n, positions), optional
             Their classes, or those of their positions.
         """
-        self._add_numbers(before, after)
+        self._samples += len(numbers)
+        if not before.size:
+            return
+        self._add_numbers(before, after, len(numbers))
         if self.kind == NUMBERS:
             return
         if self.kind == DECISIONS:
             self._answers.rows += before.size
             self._answers.same += int((before == after).sum())
             return
-        scores = tuple(_rows(each, self.kind) for each in (before, after))
+        scores = tuple(rows_of(each, self.kind) for each in (before, after))
         fits = wanted is not None and wanted.size == len(scores[0])
         classes = wanted.reshape(-1) if wanted is not None and fits else None
         self._answers.add((scores[0], scores[1]), classes)
         if self.kind == CLASSES and len(scores[0]) == len(numbers):
             self._add_flips((scores[0], scores[1]), numbers, classes)
 
-    def _add_numbers(self, before: NDArray[Any], after: NDArray[Any]) -> None:
-        a, b = before.astype(np.float64).ravel(), after.astype(np.float64).ravel()
+    def _add_numbers(self, before: NDArray[Any], after: NDArray[Any], samples: int) -> None:
+        a, b = before.astype(np.float64), after.astype(np.float64)
         finite = np.isfinite(a)
         if not finite.all() or not np.isfinite(b).all():
-            self._broken |= not np.array_equal(a[~finite], b[~finite], equal_nan=True)
-            self._broken |= not np.isfinite(b[finite]).all()
+            # What the original has of these, the other one has, too: a score of minus infinity, for instance.
+            lost = (finite != np.isfinite(b)) | (~finite & (a != b) & ~(np.isnan(a) & np.isnan(b)))
+            rows = lost.reshape(samples, -1).any(axis=1).sum() if len(a) == samples else samples * lost.any()
+            self._broken += int(rows)
             both = finite & np.isfinite(b)
             a, b = a[both], b[both]
+        a, b = a.ravel(), b.ravel()
         if not a.size:
             return
         self._count += a.size
@@ -242,9 +285,10 @@ class Pair:
     def _add_flips(
         self, scores: tuple[NDArray[Any], NDArray[Any]], numbers: NDArray[np.int64], wanted: NDArray[np.int64] | None
     ) -> None:
-        answers = [rows.argmax(axis=1) for rows in scores]
-        changed = np.flatnonzero(answers[0] != answers[1])
-        self._flips += changed.size
+        answers = [answers_of(rows) for rows in scores]
+        differ = (answers[0] != answers[1]) & (answers[0] >= 0)
+        self._flips += int(differ.sum())
+        changed = np.flatnonzero(differ & (answers[1] >= 0))
         if not changed.size:
             return
         sure = [np.exp(log_shares(rows[changed]).max(axis=1)) for rows in scores]
@@ -273,12 +317,15 @@ class Pair:
         )
         found |= dict.fromkeys(("top1", "top5", "calibration_error", "perplexity"))
         found |= {"kind": self.kind, "worst_classes": [], "flipped": self._flipped, "flips": self._flips}
+        found |= {"samples": self._samples, "broken": self._broken}
         if self._count and not self._broken:
             found |= self._distances()
         if self.kind == DECISIONS and self._answers.rows:
             found["agreement"] = self._answers.same / self._answers.rows
         elif self._answers.rows:
             found |= self._answers.facts(tokens=self.kind == TOKENS)
+        if self._broken:
+            found |= dict.fromkeys(("softmax_distance", "kl", "calibration_error", "perplexity"))
         return found
 
     def _distances(self) -> Mapping[str, float | None]:
@@ -289,12 +336,3 @@ class Pair:
             "max_abs": self._furthest,
             "psnr": float(10 * np.log10(spread**2 / mean)) if mean and spread else None,
         }
-
-
-def _rows(value: NDArray[Any], kind: str) -> NDArray[Any]:
-    """Scores as rows (n, c): of samples, of the positions of pictures, or of sequences."""
-    if kind == CLASSES:
-        return value.reshape(len(value), -1)
-    if kind == PIXELS:
-        value = np.moveaxis(value, 1, -1)
-    return value.reshape(-1, value.shape[-1])

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.evaluate.figures import log_shares
+from onnxprune.evaluate.figures import answers_of, log_shares
 
 __all__ = [
     "DELTA",
@@ -199,10 +199,12 @@ def noise_similarity(
             moved = inputs + np.float32(level * spread) * drawn
             for start in range(0, len(inputs), batch):
                 part = moved[start : start + batch]
-                logs = log_shares(original(part))
+                scores = original(part)
+                logs, answers = log_shares(scores), answers_of(scores)
                 for number, other in enumerate(others):
-                    own = log_shares(other(part))
-                    found[number, place, 0] += (own.argmax(axis=1) == logs.argmax(axis=1)).sum()
+                    scores = other(part)
+                    own = log_shares(scores)
+                    found[number, place, 0] += ((answers_of(scores) == answers) & (answers >= 0)).sum()
                     found[number, place, 1] += np.linalg.norm(np.exp(own) - np.exp(logs), axis=1).sum()
             advance()
     return found / (len(inputs) * len(draws))
