@@ -45,7 +45,8 @@ def compare_parser() -> argparse.ArgumentParser:
     parser.names(
         "--fail-if",
         "CONDITION",
-        "exit with 3 where this holds of any network and output, as in =agreement<0.97 or =top1_drop>1; one of "
+        "exit with 3 where this holds of any network and output, or of one, as in =agreement<0.97, =top1_drop>1 or "
+        "=top1@logits<0.9, and where an output is not finite; one of "
         f"{', '.join(MEASURABLE)}",
     )
     parser.names("--input-shape", "NAME:SIZES", "sizes of an input with symbolic dimensions: x:1,3,224,224")

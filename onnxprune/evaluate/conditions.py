@@ -19,7 +19,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_FORM = re.compile(r"\s*([a-z0-9_]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_FORM = re.compile(r"\s*([a-z0-9_]+)(?:@(.+?))?\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 def _plain(name: str) -> Callable[[Facts, Facts], float | None]:
@@ -120,12 +120,15 @@ class Condition:
         One of `MEASURABLE`.
     sign : {"<", "<=", ">", ">="}
     bound : float
+    output : str or None
+        The output that it is about; all of them by default.
     """
 
     text: str
     measure: str
     sign: str
     bound: float
+    output: str | None = None
 
     @property
     def needs(self) -> str | None:
@@ -150,29 +153,52 @@ class Condition:
         RefusedError
             If nothing that was compared has such a figure.
         """
-        found = list(self._values(facts))
-        if not found:
-            raise RefusedError(
-                f"--fail-if '{self.text}': no output that was compared has a {self.measure}; top1, top5, "
-                "calibration_error and perplexity need --labels"
-            )
+        values = dict(self._values(facts))
+        told = {where: value for where, value in values.items() if value is not None}
+        if not told and not any(self._broken(facts)):
+            raise RefusedError(f"--fail-if '{self.text}': nothing that was compared has a {self.measure}{self._hint()}")
         holds = _OPERATORS[self.sign]
-        return [f"{self.text}: {where} has {value:.6g}" for where, value in found if holds(value, self.bound)]
+        said = [f"{self.text}: {where} has {value:.6g}" for where, value in told.items() if holds(value, self.bound)]
+        return [*said, *self._broken(facts)]
 
-    def _values(self, facts: Facts) -> Iterator[tuple[str, float]]:
+    def _hint(self) -> str:
+        if self.output is not None:
+            return f" in output '{self.output}'"
+        needs = ("top1", "top5", "calibration_error", "perplexity")
+        return "; it needs --labels" if self.measure.startswith(needs) else ""
+
+    def _broken(self, facts: Facts) -> Iterator[str]:
+        """Name networks of which it cannot be told: there is no figure where an output is not finite or was left out.
+
+        What fails a network that is a little off has to fail one that is broken, too.
+        """
+        if self.measure not in OF_OUTPUTS:
+            return
+        for network in facts["networks"]:
+            for output, figures in self._outputs(network):
+                if figures["broken"]:
+                    yield (
+                        f"{self.text}: {network['name']}, output '{output}', is not finite in {figures['broken']:,} of "
+                        f"{figures['samples']:,} samples where the original is"
+                    )
+            alike = {output for other in facts["networks"] for output, _ in self._outputs(other)}
+            for output in sorted(alike - {output for output, _ in self._outputs(network)}):
+                yield f"{self.text}: {network['name']}, output '{output}', could not be compared"
+
+    def _outputs(self, network: Facts) -> Iterator[tuple[str, Facts]]:
+        """Outputs of a network that it is about."""
+        return (item for item in network["outputs"].items() if self.output in (None, item[0]))
+
+    def _values(self, facts: Facts) -> Iterator[tuple[str, float | None]]:
         if self.measure in OF_SHIFTS:
             yield from OF_SHIFTS[self.measure][1](facts)
             return
         for network in facts["networks"]:
             if self.measure in OF_NETWORKS:
-                value = OF_NETWORKS[self.measure](facts, network)
-                if value is not None:
-                    yield network["name"], value
+                yield network["name"], OF_NETWORKS[self.measure](facts, network)
                 continue
-            for output, figures in network["outputs"].items():
-                value = OF_OUTPUTS[self.measure](facts, figures)
-                if value is not None:
-                    yield f"{network['name']}, output '{output}',", value
+            for output, figures in self._outputs(network):
+                yield f"{network['name']}, output '{output}',", OF_OUTPUTS[self.measure](facts, figures)
 
 
 def parse_condition(text: str) -> Condition:
@@ -187,10 +213,14 @@ def parse_condition(text: str) -> Condition:
     --------
     >>> parse_condition("agreement < 0.97").measure
     'agreement'
+    >>> parse_condition("top1@logits<0.9").output
+    'logits'
     """
     found = _FORM.fullmatch(text)
     if found is None:
         raise UsageError(f"--fail-if '{text}': write a measure, one of < <= > >=, and a number, as in agreement<0.97")
     if found[1] not in MEASURABLE:
         raise UsageError(f"--fail-if '{text}': there is no measure {found[1]}; choose from {', '.join(MEASURABLE)}")
-    return Condition(text.strip(), found[1], found[2], float(found[3]))
+    if found[2] is not None and found[1] not in OF_OUTPUTS:
+        raise UsageError(f"--fail-if '{text}': {found[1]} is of no output; leave @{found[2]} out")
+    return Condition(text.strip(), found[1], found[3], float(found[4]), found[2])
