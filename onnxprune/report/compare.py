@@ -48,6 +48,14 @@ def compare_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]
             Text(f"{network['name']}: {name} is {why}: not compared.", style="yellow")
             for name, why in network["skipped"].items()
         ]
+        parts += [
+            Text(
+                f"{network['name']}: {name} is not finite in {found['broken']:,} of {found['samples']:,} samples.",
+                style="red",
+            )
+            for name, found in network["outputs"].items()
+            if found["broken"]
+        ]
     parts += shift_lines(facts)
     data = facts["data"]
     kind = "inputs that were made up" if data["origin"] == "synthetic" else "samples"

@@ -220,7 +220,12 @@ def _detections(facts: Facts) -> Table | None:
 
 
 def _skipped(facts: Facts) -> list[str]:
-    return [
+    broken = [
+        f"{network}: {name} is not finite in {found['broken']:,} of {found['samples']:,} samples."
+        for network, name, found in _every(facts)
+        if found.get("broken")
+    ]
+    return broken + [
         f"{network['name']}: {name} is {why}: not compared."
         for network in facts["networks"]
         for name, why in network.get("skipped", {}).items()
