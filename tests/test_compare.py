@@ -348,3 +348,61 @@ def test_a_report_is_no_network(command: Command, tmp_path: Path) -> None:
     copy.write_bytes(RESNET.read_bytes())
     ran = command("compare", RESNET, copy, "--report", copy)
     assert ran.code == 1 and copy.read_bytes() == RESNET.read_bytes()
+
+
+def rows(bias: float = 0.0) -> ModelProto:
+    """Eight numbers to six scores; the first of them with a bias."""
+    weight = np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)
+    net = Net()
+    first = np.array([bias, *[0.0] * 5], np.float32)
+    named = net.constant(weight, np.float32), net.constant(first, np.float32)
+    return net.done(net.add("Gemm", net.input("n", 8), *named))
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_named_and_fails(bias: float, command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "d.npz", x0=rng.standard_normal((40, 8)).astype(np.float32), labels=rng.integers(0, 6, 40))
+    for name, value in (("ok", 0.0), ("near", 0.1), ("broken", bias)):
+        onnx.save(rows(value), tmp_path / f"{name}.onnx")
+    others = [tmp_path / f"{name}.onnx" for name in ("ok", "near", "broken")]
+    for condition in ("kl>0.9", "relative_l2>0.9", "top1<0"):
+        flags = ("--data", tmp_path / "d.npz", "--fail-if", condition, "--report", tmp_path / "r.html")
+        ran = command("compare", *others, *flags)
+        assert ran.code == 3 and "broken, output" in ran.err and "not finite in 40 of 40 samples" in ran.err
+        assert "near, output" not in ran.err and "Warning" not in ran.err and "not finite in 40" in ran.out
+    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["networks"][1]["outputs"]
+    (found,) = told.values()
+    assert found["broken"] == 40 and found["kl"] is None and found["agreement"] == 0 and found["top1"][1] == 0
+
+
+def test_labels_have_to_be_classes_of_the_network(command: Command, tmp_path: Path) -> None:
+    onnx.save(rows(), tmp_path / "a.onnx")
+    np.save(tmp_path / "x.npy", np.ones((4, 8), np.float32))
+    np.save(tmp_path / "l.npy", np.array([1, 2, 6, 3]))
+    flags = ("compare", tmp_path / "a.onnx", tmp_path / "a.onnx", "--data", tmp_path / "x.npy", "--labels")
+    ran = command(*flags, tmp_path / "l.npy")
+    assert ran.code == 1 and "they hold class 6, but output" in ran.err and "has 6 scores" in ran.err
+    ran = command(*flags, tmp_path / "none.npy")
+    assert ran.code == 1 and "no such file" in ran.err
+
+
+def test_labels_of_tokens_give_perplexity(command: Command, tmp_path: Path) -> None:
+    net = Net(seed=1)
+    ids = net.input("n", 5, kind=7, name="ids")
+    onnx.save(net.done(net.dense(net.add("Gather", net.weight(11, 6), ids), 11, 6)), tmp_path / "lm.onnx")
+    rng = np.random.default_rng(2)
+    words, labels = rng.integers(0, 11, (2, 9, 5))
+    labels[:, -1] = -100
+    np.savez(tmp_path / "d.npz", ids=words, labels=labels)
+    flags = ("--data", tmp_path / "d.npz", "--fail-if", "perplexity>1", "--report", tmp_path / "r.json")
+    ran = command("compare", tmp_path / "lm.onnx", tmp_path / "lm.onnx", *flags)
+    assert ran.code == 3, ran
+    (found,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["networks"][0]["outputs"].values()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "lm.onnx", providers=["CPUExecutionProvider"])
+    shares = softmax(session.run(None, {"ids": words})[0].astype(float), axis=2)[:, :-1]
+    own = np.take_along_axis(shares, labels[:, :-1, None], axis=2)
+    assert found["perplexity"][0] == pytest.approx(float(np.exp(-np.log(own).mean())), rel=1e-5)
+    assert found["top1"][0] == pytest.approx(float((shares.argmax(axis=2) == labels[:, :-1]).mean()))
