@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from onnxprune.budget import ALLOCATIONS
 from onnxprune.coupling.costs import MEASURES
@@ -22,6 +23,7 @@ __all__ = [
     "inspect_parser",
     "prune_options",
     "prune_parser",
+    "run_flags",
 ]
 
 _DESCRIPTION = """Make an ONNX network structurally smaller, and prove what was done.
@@ -247,6 +249,18 @@ def input_shapes(arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
     return dict(parse_input_shape(text) for text in arguments.input_shape)
 
 
+def run_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Read the flags about how networks are run, which all commands that run any have in common."""
+    return {
+        "input_range": arguments.input_range,
+        "mean": parse_numbers("--mean", arguments.mean),
+        "std": parse_numbers("--std", arguments.std),
+        "input_shapes": input_shapes(arguments),
+        "providers": tuple(name for text in arguments.providers for name in text.split(",")),
+        "seed": arguments.seed,
+    }
+
+
 def prune_options(arguments: argparse.Namespace) -> Options:
     """Read the flags of `onnxprune IN OUT` that are about the network.
 
@@ -297,17 +311,12 @@ def _options(arguments: argparse.Namespace) -> Options:
         state=tuple(arguments.state),
         round_to=parse_round_to(arguments.round_to),
         min_keep=arguments.min_keep,
-        input_shapes=input_shapes(arguments),
-        providers=tuple(name for text in arguments.providers for name in text.split(",")),
-        seed=arguments.seed,
         input_bound=arguments.input_bound,
         certify=arguments.certify,
         best_effort=arguments.best_effort,
         calib=arguments.calib,
         samples=arguments.samples,
         synthetic=arguments.synthetic,
-        input_range=arguments.input_range,
-        mean=parse_numbers("--mean", arguments.mean),
-        std=parse_numbers("--std", arguments.std),
         labels=arguments.labels,
+        **run_flags(arguments),
     )

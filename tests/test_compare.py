@@ -175,6 +175,15 @@ def test_conditions(text: str, fails: bool) -> None:
     assert bool(said) == fails and all(text in line and "small" in line for line in said)
 
 
+def test_an_output_that_is_empty_is_no_row_of_scores() -> None:
+    nothing = np.zeros((0, 4), np.float32)
+    assert kind_of(nothing) == "numbers"
+    pair = Pair("numbers")
+    pair.add(nothing, nothing, np.arange(1))
+    pair.add(np.float32(1), np.float32("nan"), np.arange(1))  # a scalar, too, can be none
+    assert pair.facts()["broken"] == 1 and pair.facts()["samples"] == 2
+
+
 def test_conditions_that_are_none_or_about_nothing() -> None:
     for wrong in ("", "agreement", "agreement=1", "agreement<", "agreement<x", "Agreement<1", "agreement<0.9 and more"):
         with pytest.raises(UsageError, match="--fail-if"):

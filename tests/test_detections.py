@@ -143,6 +143,14 @@ def test_no_box_is_matched_twice() -> None:
     assert facts is not None and facts["kept"] == 0.5 and facts["new"] == 0.5 and facts["overlap"] == 1
 
 
+def test_boxes_without_an_area_are_themselves() -> None:
+    points = [(5.0, 5.0, 5.0, 5.0, 0, 0.9), (7.0, 1.0, 7.0, 1.0, 0, 0.8)]
+    found = Detections()
+    found.add(lists(points), lists(points), 1)
+    facts = found.facts()
+    assert facts is not None and facts["before"] == 2 and facts["kept"] == 1 and facts["new"] == 0
+
+
 def test_boxes_that_are_no_numbers_do_not_count() -> None:
     wrong = [*FIRST[:3], (float("nan"), 0.0, 1.0, 1.0, 0, 0.9), (0.0, 0.0, float("inf"), 1.0, 0, 0.8)]
     found = Detections()

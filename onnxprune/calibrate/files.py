@@ -78,7 +78,7 @@ def read_npy(path: Path) -> Part:
     return part_of(str(path), {"": array})
 
 
-def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[Part, NDArray[np.int64] | None]:
+def read_npz(path: Path, wanted: tuple[str, ...], *, positions: bool = False) -> tuple[Part, NDArray[np.int64] | None]:
     """Open an .npz file; its arrays are read when they are asked for.
 
     Parameters
@@ -86,13 +86,14 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[Part, NDArray[np.int6
     path : Path
     wanted : tuple of str
         The inputs of the network. Where there is one, an array of any name is taken for it if there is no other.
+    positions : bool
+        Whether there may be a class for each position of a sample.
 
     Returns
     -------
     Part
     ndarray of int or None
-        Classes of samples, or of their positions, where one of the arrays is called y, label, labels, target or
-        targets.
+        Classes, where one of the arrays is called y, label, labels, target or targets.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[Part, NDArray[np.int6
         return arrays
 
     classes = None
-    if len(labels) == 1:
+    if len(labels) == 1 and (positions or len(found[labels[0]].shape) == 1):
         with np.load(path, allow_pickle=False) as archive:
             classes = _careful(path, lambda: archive[labels[0]].astype(np.int64))
     chosen = {name: found[source] for name, source in alias.items() if source not in labels}

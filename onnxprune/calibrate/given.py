@@ -78,16 +78,14 @@ def open_calibration(
     site = f"--labels {labels}" if isinstance(labels, str | PathLike) else "the labels"
     given = None if labels is None else _given(labels, site, positions=positions)
     # One more than there are classes shows that some are missing.
-    found = _found(source, slots, limit if given is None else len(given) + 1)
+    found = _found(source, slots, limit if given is None else len(given) + 1, positions=positions)
     admitted = [admit(part, slots) for part in found.parts]
     total = sum(part.count for part in admitted)
     if not total:
         raise DataError("the calibration data are empty; give at least one sample")
     classes = _classes(given, found, admitted)
-    if classes is not None and classes.ndim > 1:
-        # One position is none.
-        alone = classes.size == len(classes)
-        classes = classes.reshape(-1) if alone and positions else classes if positions else None
+    if classes is not None and classes.size == len(classes):
+        classes = classes.reshape(-1)  # one position is none
     if classes is not None and len(classes) != total:
         where = site if given is not None else "the labels in the calibration data"
         raise DataError(f"{where}: there are {len(classes)} classes for {total} samples; give one for each")
@@ -162,10 +160,10 @@ def _classes(given: NDArray[np.int64] | None, found: _Source, admitted: Sequence
     return np.repeat(labels, [part.count for part in admitted])
 
 
-def _found(source: Any, slots: Slots, limit: int) -> _Source:
+def _found(source: Any, slots: Slots, limit: int, *, positions: bool) -> _Source:
     """Find the parts of a source."""
     if isinstance(source, str | PathLike):
-        return _of_path(Path(source), slots)
+        return _of_path(Path(source), slots, positions=positions)
     if hasattr(source, "get_next"):
         return _Source(parts_of(iter(source.get_next, None), limit))
     if isinstance(source, Mapping):
@@ -180,22 +178,22 @@ def _found(source: Any, slots: Slots, limit: int) -> _Source:
     )
 
 
-def _of_path(path: Path, slots: Slots) -> _Source:
+def _of_path(path: Path, slots: Slots, *, positions: bool) -> _Source:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
         raise DataError(f"the data {path}: cannot look at it ({error.strerror}); check the path") from error
     if is_folder:
-        return _of_folder(path, slots)
+        return _of_folder(path, slots, positions=positions)
     if not is_file:
         raise DataError(f"the data {path}: it does not exist or is no regular file; check the path")
-    return _of_file(path, slots)
+    return _of_file(path, slots, positions=positions)
 
 
-def _of_file(path: Path, slots: Slots) -> _Source:
+def _of_file(path: Path, slots: Slots, *, positions: bool) -> _Source:
     match path.suffix.lower():
         case ".npz":
-            part, labels = read_npz(path, tuple(slot.name for slot in slots.inputs))
+            part, labels = read_npz(path, tuple(slot.name for slot in slots.inputs), positions=positions)
             return _Source([part], labels)
         case ".npy":
             return _Source([read_npy(path)])
@@ -207,7 +205,7 @@ def _of_file(path: Path, slots: Slots) -> _Source:
     )
 
 
-def _of_folder(folder: Path, slots: Slots) -> _Source:
+def _of_folder(folder: Path, slots: Slots, *, positions: bool) -> _Source:
     names = tuple(slot.name for slot in slots.inputs)
     if list(folder.glob("input_*.pb")):
         return _Source(read_test_sets([folder], names))
@@ -216,7 +214,7 @@ def _of_folder(folder: Path, slots: Slots) -> _Source:
         return _Source(read_test_sets(sets, names))
     arrays = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".npy"))
     if arrays:
-        sources = [_of_file(path, slots) for path in arrays]
+        sources = [_of_file(path, slots, positions=positions) for path in arrays]
         parts = [part for source in sources for part in source.parts]
         rows = [source.labels for source in sources if source.labels is not None]
         return _Source(parts, np.concatenate(rows) if len(rows) == len(sources) else None)

@@ -6,8 +6,8 @@ from pathlib import Path
 from onnxprune.compare.comparison import Comparison
 from onnxprune.errors import UsageError
 from onnxprune.evaluate import MEASURABLE, parse_condition
-from onnxprune.flags import REPORT, add_data, input_shapes
-from onnxprune.options import Options, parse_numbers
+from onnxprune.flags import REPORT, add_data, run_flags
+from onnxprune.options import Options
 from onnxprune.parsing import new_parser
 
 __all__ = ["compare_parser", "comparison"]
@@ -73,12 +73,6 @@ def comparison(arguments: argparse.Namespace) -> Comparison:
         labels=arguments.labels,
         samples=arguments.samples,
         synthetic=arguments.synthetic,
-        input_range=arguments.input_range,
-        mean=parse_numbers("--mean", arguments.mean),
-        std=parse_numbers("--std", arguments.std),
-        input_shapes=input_shapes(arguments),
-        providers=tuple(name for text in arguments.providers for name in text.split(",")),
-        seed=arguments.seed,
         corruptions=arguments.corruptions,
         noise=arguments.noise,
         potential=arguments.potential,
@@ -90,18 +84,10 @@ def comparison(arguments: argparse.Namespace) -> Comparison:
         fail_if=tuple(parse_condition(text) for text in arguments.fail_if),
         making=None if arguments.others else _making(arguments),
         trials=arguments.trials,
+        **run_flags(arguments),
     )
 
 
 def _making(arguments: argparse.Namespace) -> Options:
     """How networks are made where none is given."""
-    return Options(
-        method=arguments.method or "auto",
-        calib=arguments.calib,
-        input_range=arguments.input_range,
-        mean=parse_numbers("--mean", arguments.mean),
-        std=parse_numbers("--std", arguments.std),
-        input_shapes=input_shapes(arguments),
-        providers=tuple(name for text in arguments.providers for name in text.split(",")),
-        seed=arguments.seed,
-    )
+    return Options(method=arguments.method or "auto", calib=arguments.calib, **run_flags(arguments))

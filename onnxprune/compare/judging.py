@@ -54,11 +54,11 @@ def scored_outputs(
     Raises
     ------
     DataError
-        If nothing fills a batch, or labels that were given are about nothing.
+        If labels that were given are about nothing.
     """
-    batch = next(data.start(np.arange(data.count)), None)
-    if batch is None:
-        raise DataError("there are no samples of one size that fill a batch; give more")
+    batch = next(data.start(np.arange(data.count)), None) if asked.shifts or data.labels is not None else None
+    if batch is None:  # nobody asks, or there is none
+        return Scored(None, None), data
     found, samples, detections = original.run(batch.feeds), len(batch.numbers), Detections()
     detections.add(found, found, samples)
     kinds = {
@@ -138,7 +138,8 @@ class Judged:
             elif reference.shape != value.shape:  # how many there are is what networks found: boxes, for instance
                 why = f"of shape {list(value.shape)}, the original's {list(reference.shape)}"
             if why:
-                self.left[name] = (self.left.get(name, (0, why))[0] + samples, self.left.get(name, (0, why))[1])
+                count, first = self.left.get(name, (0, why))
+                self.left[name] = (count + samples, first)
                 continue
             if name not in self.pairs:
                 found = name in self.detections.names
@@ -175,6 +176,11 @@ def judged_by(
         Of all but the original.
     Batch
         The first.
+
+    Raises
+    ------
+    DataError
+        If nothing fills a batch.
     """
     judged = [Judged(labelled, _is_sequence(network)) for _ in runners[1:]]
     first: Batch | None = None
@@ -186,5 +192,6 @@ def judged_by(
             found.add(before, runner.run(batch.feeds), batch, wanted)
         for _ in batch.numbers:
             clock.progress.advance()
-    assert first is not None
+    if first is None:
+        raise DataError("there are no samples of one size that fill a batch; give more")
     return judged, first

@@ -184,7 +184,8 @@ def _overlaps(first: Found, second: Found) -> NDArray[np.float64]:
     areas = [(box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (a, b)]
     union = areas[0] + areas[1] - common
     alike = first.classes[:, None] == second.classes[None]
-    return np.asarray(np.where(alike & (union > 0), common / np.where(union > 0, union, 1.0), 0.0))
+    share = np.where(union > 0, common / np.where(union > 0, union, 1.0), (a == b).all(axis=-1))  # a point is itself
+    return np.asarray(np.where(alike, share, 0.0))
 
 
 # ---- how detections are written ------------------------------------------------------------------------------------

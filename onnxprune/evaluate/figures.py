@@ -68,7 +68,7 @@ def kind_of(value: NDArray[Any], *, samples: int | None = None, sequence: bool =
     """
     if value.dtype.kind in "iub":
         return DECISIONS
-    if looks_like_scores(value) and len(value) == (len(value) if samples is None else samples):
+    if looks_like_scores(value) and samples in (None, len(value)):
         return CLASSES
     if sequence and value.ndim == 3 and value.shape[2] > 1:
         return TOKENS
@@ -266,7 +266,7 @@ class Pair:
         if not finite.all() or not np.isfinite(b).all():
             # What the original has of these, the other one has, too: a score of minus infinity, for instance.
             lost = (finite != np.isfinite(b)) | (~finite & (a != b) & ~(np.isnan(a) & np.isnan(b)))
-            rows = lost.reshape(samples, -1).any(axis=1).sum() if len(a) == samples else samples * lost.any()
+            rows = lost.reshape(samples, -1).any(axis=1).sum() if a.shape[:1] == (samples,) else samples * lost.any()
             self._broken += int(rows)
             both = finite & np.isfinite(b)
             a, b = a[both], b[both]

@@ -9,7 +9,7 @@ from rich.text import Text
 from onnxprune.report.rows import new_table, number, row, seconds
 from onnxprune.report.shifts import shift_lines
 
-__all__ = ["compare_view"]
+__all__ = ["compare_view", "matched", "remarks"]
 
 Facts = dict[str, Any]
 
@@ -44,19 +44,7 @@ def compare_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]
     for network in facts["networks"]:
         for name, found in network["outputs"].items() if verbose or len(facts["networks"]) <= _SHOWN else ():
             parts += _changed(network["name"], name, found, facts, verbose=verbose)
-        parts += [
-            Text(f"{network['name']}: {name} is {why}: not compared.", style="yellow")
-            for name, why in network["skipped"].items()
-        ]
-        parts += [
-            Text(
-                f"{network['name']}: {name} is not finite in {found['broken']:,} of {found['samples']:,} samples.",
-                style="red",
-            )
-            for name, found in network["outputs"].items()
-            if found["broken"]
-        ]
-    parts += shift_lines(facts)
+    parts += [*remarks(facts), *shift_lines(facts)]
     data = facts["data"]
     kind = "inputs that were made up" if data["origin"] == "synthetic" else "samples"
     classes = "" if data["labelled"] else ", without classes"
@@ -69,6 +57,56 @@ def compare_view(facts: Facts, *, verbose: bool = False) -> list[RenderableType]
         ),
     ]
     return [*parts, seconds(facts)] if verbose else parts
+
+
+def remarks(facts: Facts) -> list[Text]:
+    """Say what could not be compared, and what is not finite.
+
+    Parameters
+    ----------
+    facts : dict
+        From `compare_files`.
+
+    Returns
+    -------
+    list of Text
+    """
+    left = [
+        Text(f"{network['name']}: {name} is {why}: not compared.", style="yellow")
+        for network in facts["networks"]
+        for name, why in network.get("skipped", {}).items()
+    ]
+    broken = [
+        Text(
+            f"{network['name']}: {name} is not finite in {found['broken']:,} of {found['samples']:,} samples.",
+            style="red",
+        )
+        for network in facts["networks"]
+        for name, found in network.get("outputs", {}).items()
+        if found.get("broken")
+    ]
+    return [*left, *broken]
+
+
+def matched(facts: Facts) -> tuple[str, list[tuple[str, Facts]]]:
+    """Detections of every network that makes any, and a heading that says how they were matched.
+
+    Parameters
+    ----------
+    facts : dict
+        From `compare_files`.
+
+    Returns
+    -------
+    str
+    list of (str, dict)
+        Names of networks, and figures.
+    """
+    found = [(network["name"], network["detections"]) for network in facts["networks"] if network.get("detections")]
+    if not found:
+        return "", []
+    told, by = found[0][1], "same positions" if found[0][1]["by"] == "positions" else "boxes that overlap by half"
+    return f"Detections surer than {told['threshold']:g}, matched by {by}", found
 
 
 def _sizes(facts: Facts) -> Table:
@@ -101,11 +139,9 @@ def _outputs(facts: Facts) -> Table:
 
 def _detections(facts: Facts) -> list[RenderableType]:
     """Say how many detections are found again."""
-    found = [(network["name"], network["detections"]) for network in facts["networks"] if network["detections"]]
+    title, found = matched(facts)
     if not found:
         return []
-    told, by = found[0][1], "same positions" if found[0][1]["by"] == "positions" else "boxes that overlap by half"
-    title = f"Detections surer than {told['threshold']:g}, matched by {by}"
     table = new_table("", "before", "after", "found again", "new ones", "overlap", "scores apart", title=title)
     forms = (("kept", ".1%"), ("new", ".1%"), ("overlap", ".3f"), ("score_gap", ".3f"))
     for name, each in found:

@@ -22,6 +22,7 @@ from onnxprune.report.blocks import (
     share,
     short,
 )
+from onnxprune.report.compare import matched, remarks
 from onnxprune.report.plots import Axes, Series
 from onnxprune.report.plots import lines as drawn_lines
 from onnxprune.report.provenance import file_name, provenance
@@ -70,7 +71,7 @@ def compare_page(facts: Facts) -> Page:
         tiles=_tiles(facts),
         sections=[
             *section("networks", "Networks", _sizes(facts), lines([_timed(facts)]), _by_ratio(facts)),
-            *section("outputs", "Outputs", _outputs(facts), _detections(facts), lines(_skipped(facts))),
+            *section("outputs", "Outputs", _outputs(facts), _detections(facts), lines(remarks(facts))),
             *_classes(facts),
             *_flipped(facts),
             *shift_sections(facts),
@@ -201,10 +202,9 @@ def _told(value: Any, form: Any) -> str:
 
 def _detections(facts: Facts) -> Table | None:
     """Tell how many detections are found again."""
-    found = [(network["name"], network["detections"]) for network in facts["networks"] if network.get("detections")]
+    title, found = matched(facts)
     if not found:
         return None
-    told, by = found[0][1], "same positions" if found[0][1]["by"] == "positions" else "boxes that overlap by half"
     rows = [
         (
             name,
@@ -216,20 +216,7 @@ def _detections(facts: Facts) -> Table | None:
         for name, each in found
     ]
     columns = ("network", "before", "after", "found again", "new ones", "overlap", "scores apart")
-    return Table(columns=columns, rows=rows, title=f"Detections surer than {told['threshold']:g}, matched by {by}")
-
-
-def _skipped(facts: Facts) -> list[str]:
-    broken = [
-        f"{network}: {name} is not finite in {found['broken']:,} of {found['samples']:,} samples."
-        for network, name, found in _every(facts)
-        if found.get("broken")
-    ]
-    return broken + [
-        f"{network['name']}: {name} is {why}: not compared."
-        for network in facts["networks"]
-        for name, why in network.get("skipped", {}).items()
-    ]
+    return Table(columns=columns, rows=rows, title=title)
 
 
 def _classes(facts: Facts) -> list[Section]:

@@ -81,7 +81,7 @@ def _norm(values: NDArray[np.float64]) -> float:
 def looks_like_scores(value: NDArray[Any]) -> bool:
     """Tell whether an output looks like class scores: one row of at least two numbers per input."""
     flat = [size for size in value.shape[1:] if size != 1]
-    return value.dtype.kind == "f" and value.ndim >= 2 and len(flat) == 1 and flat[0] >= 2
+    return value.dtype.kind == "f" and value.ndim >= 2 and value.size > 0 and len(flat) == 1 and flat[0] >= 2
 
 
 def agreement(found: NDArray[Any], reference: NDArray[Any]) -> float:
