@@ -6,10 +6,11 @@
 Weights are drawn; the loss is a fixed random weighing of the outputs. Printed is the largest relative error (L2) of any
 derivative, against PyTorch in float64; that of PyTorch in float32 beside it, since a rectifier or a largest one that is
 decided otherwise by rounding is no small change; the times of a forward pass and of one with all derivatives, in
-onnxruntime and in PyTorch, and the memory at its peak. --shared DIR holds `torchvision_cpu.py`, for where
-torchvision finds no CUDA. --activations prints the time of derivatives by all activations alone, --weights of those by
-all weights, where onnxruntime works best (CUDA, if it is there), beside PyTorch's on the same device. Exits with 1
-where an error is above 1e-4, and above twice that of PyTorch in float32.
+onnxruntime and in PyTorch, and the memory at its peak. All of that is on the CPU, or for onnxruntime on --provider.
+--shared DIR holds `torchvision_cpu.py`, for where torchvision finds no CUDA. --activations prints the time of
+derivatives by all activations alone, --weights of those by all weights, where onnxruntime works best (CUDA, if it is
+there), beside PyTorch's on the same device, both without TF32. Exits with 1 where an error is above 1e-4, and above
+twice that of PyTorch in float32.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import torch
 from onnx import helper
 
 from onnxprune.gradient import differentiate
-from onnxprune.graph.runtime import CPU, Effort, Session, choose_providers
+from onnxprune.graph.runtime import Effort, Session, choose_providers
 
 LIMIT = 1e-4
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "vit_tiny", "gpt2_block")
@@ -103,7 +104,7 @@ def timed(run: Callable[[], Any], times: int = 3) -> tuple[float, Any]:
     return best, found
 
 
-def compared(name: str, batch: int) -> bool:
+def compared(name: str, batch: int, provider: str) -> bool:
     """Print a row, and tell whether derivatives are right."""
     model, shape = network(name)
     x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1))
@@ -112,7 +113,8 @@ def compared(name: str, batch: int) -> bool:
     parameters = {key: value for key, value in model.named_parameters() if key in stored and value.requires_grad}
     gradient = differentiate(proto, ["x", *parameters])
     forward, backward = (
-        Session(each.SerializeToString(), (CPU,), effort=Effort(fast=True)) for each in (proto, gradient.proto)
+        Session(each.SerializeToString(), choose_providers([provider]), effort=Effort(fast=True))
+        for each in (proto, gradient.proto)
     )
     plain, outputs = timed(lambda: forward.run({"x": x.numpy()}))
     seed = np.random.default_rng(2).standard_normal(outputs["y"].shape).astype(np.float32)
@@ -176,6 +178,7 @@ def speed(name: str, batch: int, *, weights: bool) -> None:
     backward.run(feeds)
     whole, _ = timed(lambda: backward.run(feeds), 5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    torch.backends.cudnn.allow_tf32 = False
     device = torch.device("cuda" if forward.provider.startswith("CUDA") and torch.cuda.is_available() else "cpu")
     model, leaf = model.to(device).requires_grad_(weights), x.to(device).requires_grad_(not weights)
     inputs = list(model.parameters()) if weights else [leaf]
@@ -201,6 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK", help="(default: all)")
     parser.add_argument("--batch", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--shared", type=Path, metavar="DIR", help="holds torchvision_cpu.py")
+    parser.add_argument("--provider", default="cpu", help="cpu or cuda (default: %(default)s)")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--activations", action="store_true", help="time derivatives by activations alone")
     only.add_argument("--weights", action="store_true", help="time derivatives by weights alone")
@@ -216,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print("| network | derivatives | error | PyTorch's | onnxruntime: forward / with derivatives | PyTorch | peak |")
     print("|---|---|---|---|---|---|---|")
-    rows = [compared(name, args.batch) for name in args.networks]
+    rows = [compared(name, args.batch, args.provider) for name in args.networks]
     return int(not all(rows))
 
 

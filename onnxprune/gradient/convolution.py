@@ -76,10 +76,15 @@ class Window:
         if max(self.strides) == 1 and min(turned) >= 0 and weight in self.op.index.constants:
             return b.op("Conv", values, self._turned(weight, group), pads=turned, dilations=self.dilations, group=group)
         same: dict[str, Any] = {"strides": self.strides, "dilations": self.dilations, "group": group}
-        if self.is_fixed and min(self.begin) >= 0:
-            extra = [max(-pad, 0) for pad in self.end]
-            pads = [*self.begin, *(max(pad, 0) for pad in self.end)]
-            return b.op("ConvTranspose", values, weight, pads=pads, output_padding=extra, **same)
+        lacking = [begin - end for begin, end in zip(self.begin, self.end, strict=True)]
+        alike = all(size < stride for size, stride in zip(lacking, self.strides, strict=True))
+        if self.is_fixed and min(self.begin) >= 0 and alike:
+            # Both sides alike, and what is too much cut off: CUDA has no other ones.
+            extra = [max(size, 0) for size in lacking]
+            found = b.op("ConvTranspose", values, weight, pads=self.begin * 2, output_padding=extra, **same)
+            if min(lacking) >= 0:
+                return found
+            return b.slice(found, b.ints(*[0] * len(extra)), b.ints(*self.op.fixed(self.source, self.axes)), self.axes)
         whole = b.op("ConvTranspose", values, weight, output_padding=[s - 1 for s in self.strides], **same)
         sizes = b.shape(self.source, 2)
         return b.slice(whole, b.ints(*self.begin), b.op("Add", sizes, b.ints(*self.begin)), self.axes)
