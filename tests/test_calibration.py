@@ -22,8 +22,10 @@ from onnxprune.analysis import analyse
 from onnxprune.calibrate.calibration import Calibration, Network
 from onnxprune.calibrate.given import open_calibration
 from onnxprune.calibrate.scale import COLOURED, GREY, Scale, wished
+from onnxprune.calibrate.synthetic import synthesise
 from onnxprune.errors import DataError, UsageError
 from onnxprune.graph import io as graph_io
+from onnxprune.options import Options
 
 UNIT = Scale("0 to 1", (0.0,), (1.0,))
 
@@ -293,6 +295,23 @@ def test_pictures_are_resized_and_cut_at_the_centre(tmp_path: Path) -> None:
     wide[:, 16:32] = 255
     Image.fromarray(wide).save(tmp_path / "w.png")
     assert rows(open_calibration(tmp_path, CONVOLUTIONAL, scale=UNIT))[:, :, :, 1:-1].min() == 1
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_assumed_size_is_said(tmp_path: Path, last: bool) -> None:
+    net = Net(seed=0)
+    x = net.input("n", *(("h", "w", 3) if last else (3, "h", "w")))
+    first = net.add("Transpose", x, perm=[0, 3, 1, 2]) if last else x
+    proto = net.done(net.add("GlobalAveragePool", net.conv(first, 4, 3)))
+    Image.fromarray(pictures()[0]).save(tmp_path / "a.png")
+    words, given = "224x224 is assumed: give another as --input-shape x0:1,", (1, 16, 16, 3) if last else (1, 3, 16, 16)
+    for shapes, size in (({}, 224), ({"x0": given}, 16)):
+        analysis = analyse(graph_io.from_proto(proto), Options(input_shapes=shapes))
+        free = Network(analysis.model, analysis.index, analysis.shapes)
+        for data in (open_calibration(tmp_path, free, scale=UNIT), synthesise(free, count=2, seed=0, scale=UNIT)):
+            assert any(words in note for note in data.notes) == (size == 224)
+            assert next(data.batches())["x0"].shape[2] == size
+    assert not any(words in note for note in open_calibration(FLOATS, CONVOLUTIONAL).notes)
 
 
 def test_bad_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from onnxprune.calibrate.admit import Admitted, admit
 from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slot, Slots, batched
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.calibrate.files import checked_labels, read_labels, read_npy, read_npz, read_polygraphy, read_test_sets
-from onnxprune.calibrate.layout import channel_axis
+from onnxprune.calibrate.layout import channel_axis, size_note
 from onnxprune.calibrate.parts import Part, part_of, parts_of
 from onnxprune.calibrate.pictures import picture_parts, pictures_in
 from onnxprune.calibrate.respond import find_scale
@@ -100,6 +100,8 @@ def open_calibration(
         )
     if count < total:
         notes.append(f"{count} of {total} samples are used, evenly spread")
+    if any(part.part.pictures for part in admitted):
+        notes += filter(None, [size_note(slots.inputs[0], network.shapes.assumed)])
     chosen = np.arange(count) * total // count
     pictured = _pictured(admitted, slots)
     if pictured is not None and scale is None:

@@ -1,6 +1,7 @@
 """How the samples lie in an array: along which axis, and what has to be moved for the network to take them."""
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibrate.calibration import Slot
 
-__all__ = ["Layout", "channel_axis", "lay_out", "picture_sizes"]
+__all__ = ["Layout", "channel_axis", "lay_out", "picture_sizes", "size_note"]
 
 _COLOURS = (1, 3)
 _SMALLEST = 8
@@ -36,14 +37,12 @@ class Layout:
     turned: bool = False
     note: str = ""
 
-    def rows(self, array: NDArray[Any], chosen: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """Take some samples."""
+    def row(self, array: NDArray[Any], number: int) -> NDArray[Any]:
+        """Take a sample."""
         before = (slice(None),) * (self.axis or 0)
         # np.take would copy the whole of an array that is transposed, for each of them.
-        picked = [array if self.axis is None else array[(*before, slice(k, k + 1))].copy() for k in map(int, chosen)]
-        if self.turned:
-            picked = [np.moveaxis(row, -1, -3) for row in picked]
-        return [row.reshape(self.shape) for row in picked]
+        picked = array if self.axis is None else array[(*before, slice(number, number + 1))].copy()
+        return (np.moveaxis(picked, -1, -3) if self.turned else picked).reshape(self.shape)
 
 
 def _agree(shape: tuple[int, ...], dims: tuple[int | None, ...], axis: int | None) -> bool:
@@ -132,3 +131,21 @@ def picture_sizes(slot: Slot) -> tuple[int, int, int]:
     _, *sizes = slot.shape
     colours, height, width = sizes if channel_axis(slot) == -3 else (sizes[2], *sizes[:2])
     return colours, height, width
+
+
+def size_note(slot: Slot, assumed: Container[str]) -> str:
+    """Say which size pictures have where the network takes any and nobody gave one; nothing elsewhere.
+
+    Parameters
+    ----------
+    slot : Slot
+        Of pictures.
+    assumed : container of str
+        Inputs whose symbolic dimensions nobody gave.
+    """
+    _, height, width = picture_sizes(slot)
+    free = slot.dims[2:] if channel_axis(slot) == -3 else slot.dims[1:3]
+    if slot.name not in assumed or None not in free:
+        return ""
+    sizes = ",".join(map(str, slot.one))
+    return f"pictures may have any size, {height}x{width} is assumed: give another as --input-shape {slot.name}:{sizes}"

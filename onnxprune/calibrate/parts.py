@@ -37,7 +37,7 @@ class Part:
     label : int or None
         Class of all its samples, where one is known.
     pictures : bool
-        Whether the arrays are pictures already laid out and scaled for the network.
+        Whether the arrays are pictures that are brought to the size that the network takes.
     """
 
     site: str

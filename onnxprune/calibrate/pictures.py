@@ -56,7 +56,10 @@ def picture_parts(found: list[tuple[Path, int | None]], slots: Slots) -> list[Pa
     keep = len(found) * colours * height * width <= _KEPT
     shape = (1, colours, height, width) if channel_axis(slot) == -3 else (1, height, width, colours)
     header = Header(shape, np.dtype(np.uint8))
-    return [Part(str(path), {slot.name: header}, _Reader(path, slot, keep=keep), label) for path, label in found]
+    return [
+        Part(str(path), {slot.name: header}, _Reader(path, slot, keep=keep), label, pictures=True)
+        for path, label in found
+    ]
 
 
 class _Reader:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibrate.calibration import Batch, Calibration, Network, Slot, Slots, batched
 from onnxprune.calibrate.feeds import Feeds, random_feeds, shape_attempts
-from onnxprune.calibrate.layout import channel_axis, picture_sizes
+from onnxprune.calibrate.layout import channel_axis, picture_sizes, size_note
 from onnxprune.calibrate.leaves import dead_leaves
 from onnxprune.calibrate.ranges import Range, range_of
 from onnxprune.calibrate.respond import find_scale, scaled
@@ -155,13 +155,15 @@ def _pictures(
     figures = sizes[0] == 1 and max(sizes) <= _FIGURE
     draw = strokes if figures else dead_leaves
     kind = "drawn strokes" if figures else "dead leaves, pictures of occluding shapes"
+    told = size_note(slot, network.shapes.assumed)
+    size = f"; {told}" if told else ""
     # Bytes, as pictures are, scaled when they are asked for.
     # Of strokes a network is sure anyway: the surest are less varied, and worse to learn from.
     count = wish.count if figures or slot.dtype == np.uint8 else pool_of(network, wish.count, sizes)
     pictures = draw(count, sizes, rng)
     if slot.dtype == np.uint8:
         bytes_ = np.ascontiguousarray(np.moveaxis(pictures, 1, -1) if channel_axis(slot) == -1 else pictures)
-        return _Made(lambda number: bytes_[number : number + 1], f"input '{slot.name}': {kind}, as bytes")
+        return _Made(lambda number: bytes_[number : number + 1], f"input '{slot.name}': {kind}, as bytes{size}")
     scale, note = wish.scale, f"pictures are fed as {wish.scale.name}" if wish.scale is not None else ""
     if scale is None:
         few = int(np.clip(_PIXELS // (sizes[1] * sizes[2]), 16, _TRIED))
@@ -172,7 +174,7 @@ def _pictures(
     chosen, fed = pictures[: wish.count] if best is None else pictures[best], scale
     return _Made(
         lambda number: scaled(chosen[number : number + 1].astype(np.float32), slot, fed),
-        f"input '{slot.name}': {kind}; {note}",
+        f"input '{slot.name}': {kind}; {note}{size}",
     )
 
 
