@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
-from onnxprune.evaluate.features import Selection, back_select, blank_of, confidences
+from onnxprune.evaluate.features import Selection, back_select, confidences
 from onnxprune.evaluate.png import to_png
 from onnxprune.evaluate.robustness import Predict
 
@@ -122,12 +122,6 @@ def test_networks_are_shown_each_others_pixels() -> None:
                 sure.append(softmax(predict(seen[None])[0])[networks[owner](x)[number].argmax()])
             assert found[shown][owner] == pytest.approx(np.mean(sure), rel=1e-6)
     assert found["a"]["a"] > found["b"]["a"] and found["b"]["b"] > found["a"]["b"]
-
-
-def test_the_blank_colour_is_the_mean() -> None:
-    x = inputs(7)
-    np.testing.assert_allclose(blank_of(x)[:, 0, 0], [x[:, channel].mean() for channel in range(3)], atol=1e-6)
-    assert blank_of(x).shape == (3, 1, 1) and blank_of(x).dtype == np.float32
 
 
 def test_what_stays_is_what_is_hottest() -> None:

@@ -22,7 +22,7 @@ from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.journal import Journal
 from onnxprune.errors import UsageError
 from onnxprune.evaluate.corruptions import CORRUPTIONS, corrupted
-from onnxprune.evaluate.features import back_select, blank_of
+from onnxprune.evaluate.features import back_select
 from onnxprune.evaluate.robustness import LEVELS
 
 RESNET = MODELS / "resnet8-mnist.onnx"
@@ -110,7 +110,7 @@ def test_pixels_that_networks_go_by(command: Command, family: list[Path], tmp_pa
     assert list(told["confidence"]) == names and told["fraction"] == 0.1 and told["inputs"] == 3
     with np.load(tmp_path / "data.npz") as stored:
         images = stored["input"]
-    chosen, blank = images[[0, 13, 26]], blank_of(images)
+    chosen, blank = images[[0, 13, 26]], images.mean().reshape(1, 1, 1)
     selection = back_select(lambda x: answers(RESNET, x), chosen, blank=blank, batch=64)
     seen = np.where(selection.kept[:, None], chosen, blank)
     for name, path in zip(names, (RESNET, family[1], RESNET), strict=True):
@@ -153,15 +153,15 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(
     report, whole = tmp_path / "r.json", tmp_path / "whole.json"
     flags = ("--data", tmp_path / "data.npz", "--corruptions", "--noise", "--inputs", "5", "--draws", "2")
     command.done("compare", RESNET, *family, *flags, "--report", whole)
-    errors, calls = shifts.Shifts.errors, list[int]()
+    wrong, calls = shifts.Shifts.wrong, list[int]()
 
-    def counted(self: shifts.Shifts, change: Any) -> list[float]:
+    def counted(*arguments: Any) -> list[int]:
         calls.append(1)
         if len(calls) == 30:
             raise KeyboardInterrupt
-        return errors(self, change)
+        return wrong(*arguments)
 
-    monkeypatch.setattr(shifts.Shifts, "errors", counted)
+    monkeypatch.setattr(shifts.Shifts, "wrong", counted)
     ran = command("compare", RESNET, *family, *flags, "--report", report)
     partial = tmp_path / "r.partial"
     assert ran.code == 130 and partial.is_file() and not report.exists()
@@ -200,24 +200,54 @@ def test_a_journal_is_of_one_thing_alone(tmp_path: Path) -> None:
     assert Journal(path, "b").once("n", lambda: [3]) == [3]
     path.write_text("{ cut off")
     found = Journal(path, "a")
-    assert found.once("n", lambda: [4]) == [4]
+    assert found.once("n", lambda: [4]) == [4] and found.once("m", lambda: [5]) == [5]
+    path.write_text(path.read_text() + '["k", ')  # killed while it was written
+    found = Journal(path, "a")
+    assert "m" in found and "k" not in found and found.once("k", lambda: [6]) == [6]
+    assert [Journal(path, "a").once(name, list) for name in "nmk"] == [[4], [5], [6]]
     found.close()
     assert not path.exists() and Journal(None, "a").once("n", lambda: 5) == 5
 
 
-def test_more_than_memory_takes_is_left_out_and_said(
+def test_any_number_of_inputs_is_gone_through(
     command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shifts, "_BYTES", 10 * 28 * 28 * 4)
-    flags = ("--data", tmp_path / "data.npz", "--potential", "--report", tmp_path / "r.json")
+    """Chunk by chunk, whether those stay in memory or are read anew; interrupted, too."""
     monkeypatch.setattr("onnxprune.calibrate.calibration._LARGEST_BATCH", 4)
-    ran = command.done("compare", RESNET, family[0], *flags)
-    assert "under shift 10 of 40 samples are used" in " ".join(ran.out.split())
-    errors = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["potential"]["distributions"]["clean"]
+    monkeypatch.setattr("onnxprune.compare.inputs._CHUNK", 12)
+    flags = ("--data", tmp_path / "data.npz", "--potential", "--noise", "--inputs", "30", "--draws", "2", "--report")
+    command.done("compare", RESNET, *family, *flags, tmp_path / "kept.json")
+    monkeypatch.setattr("onnxprune.compare.inputs._KEPT", 0)
+    wrong, calls = shifts.Shifts.wrong, list[int]()
+
+    def counted(*arguments: Any) -> list[int]:
+        calls.append(len(arguments[2]))
+        if len(calls) == 50:
+            raise KeyboardInterrupt
+        return wrong(*arguments)
+
+    monkeypatch.setattr(shifts.Shifts, "wrong", counted)
+    assert command("compare", RESNET, *family, *flags, tmp_path / "read.json").code == 130
+    command.done("compare", RESNET, *family, *flags, tmp_path / "read.json")
+    kept, read = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("kept.json", "read.json"))
+    assert kept["potential"] == read["potential"] and kept["noise"] == read["noise"]
+    changes = len(kept["potential"]["distributions"])
+    assert len(calls) == 4 * changes + 1 and set(calls) == {12, 4}
     with np.load(tmp_path / "data.npz") as stored:
-        images, labels = stored["input"][::4], stored["labels"][::4]
-    for path, error in zip((RESNET, family[0]), (errors["original_error"], *errors["errors"]), strict=True):
-        assert error == pytest.approx((answers(path, images).argmax(axis=1) != labels).mean())
+        images, labels = stored["input"], stored["labels"]
+    (low, high), moved = (images.min(), images.max()), []
+    for start in range(0, COUNT, 12):
+        rng = np.random.default_rng([0, 14, list(CORRUPTIONS).index("contrast"), 3, start])
+        moved.append(corrupted((images[start : start + 12] - low) / (high - low), "contrast", 3, rng))
+    shown = (np.concatenate(moved) * (high - low) + low).astype(np.float32)
+    errors = [(answers(path, shown).argmax(axis=1) != labels).mean() for path in family]
+    assert read["potential"]["distributions"]["contrast/3"]["errors"] == pytest.approx(errors, abs=0.026)
+    spread = images.std(dtype=np.float64)
+    noise = [np.random.default_rng([0, 13, 1, number]).uniform(-1, 1, (1, 28, 28)) for number in range(30)]
+    some = images[np.arange(30) * COUNT // 30] + np.float32(0.7 * spread) * np.stack(noise).astype(np.float32)
+    alike = np.mean([answers(path, some).argmax(axis=1) == answers(RESNET, some).argmax(axis=1) for path in family[:1]])
+    agreement = read["noise"]["networks"][0]["agreement"][-1]
+    assert abs(2 * agreement * 30 - alike * 30) <= 30 + 1e-6  # the other draw's share is from 0 to 1
 
 
 def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:

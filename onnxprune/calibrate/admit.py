@@ -1,6 +1,6 @@
 """Whether arrays are inputs of a network: names, shapes, element types and numbers, and the samples in them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,8 @@ class Admitted:
     count: int
     notes: tuple[str, ...] = field(default=())
 
-    def samples(self, chosen: NDArray[np.int64], scale: Scale | None) -> list[Feeds]:
-        """Read some samples.
+    def samples(self, chosen: NDArray[np.int64], scale: Scale | None) -> Iterator[Feeds]:
+        """Read some samples, one after the other.
 
         Parameters
         ----------
@@ -61,11 +61,9 @@ class Admitted:
             If a number is none.
         """
         arrays = self.part.read()
-        rows = {}
-        for slot in self.slots.inputs:
-            picked = self.layouts[slot.name].rows(arrays[self.names[slot.name]], chosen)
-            rows[slot.name] = [self._value(slot, row, scale) for row in picked]
-        return [{name: values[number] for name, values in rows.items()} for number in range(len(chosen))]
+        for number in map(int, chosen):
+            rows = ((slot, arrays[self.names[slot.name]]) for slot in self.slots.inputs)
+            yield {s.name: self._value(s, self.layouts[s.name].row(array, number), scale) for s, array in rows}
 
     def _value(self, slot: Slot, row: NDArray[Any], scale: Scale | None) -> NDArray[Any]:
         if row.dtype.kind == "f" and not np.isfinite(row).all():

@@ -72,6 +72,12 @@ class Calibration:
         """
         return (batch.feeds for batch in self.start(np.arange(self.count)))
 
+    def some(self, wanted: NDArray[np.int64], slots: "Slots") -> Iterator[Batch]:
+        """Read samples of some numbers, ascending, and as many others among them as fill a batch of a fixed size."""
+        lacking = -len(wanted) % slots.batch if slots.fixed else 0
+        others = np.setdiff1d(np.arange(self.count), wanted)[:lacking]
+        return self.start(np.sort(np.concatenate([wanted, others])))
+
 
 @dataclass(frozen=True)
 class Network:

@@ -143,7 +143,7 @@ def compare_files(
             "origin": data.origin,
             "samples": data.count,
             "labelled": data.labels is not None,
-            "notes": [*data.notes, *(() if inputs is None else inputs.notes)],
+            "notes": list(data.notes),
         },
         **shifted,
         "request": asked.request(),

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onnxprune.graph.save import stage_text
+from onnxprune.graph.save import append_text, stage_text
 
 __all__ = ["Journal"]
 
@@ -23,12 +23,17 @@ class Journal:
     """
 
     def __init__(self, path: Path | None, key: str) -> None:
-        self._path, self._key = path, key
+        self._path, self._head = path, _line({"key": key})
         self._done: dict[str, Any] = {}
+        self._begun = False
         if path is not None and path.is_file():
-            with suppress(ValueError, OSError, AttributeError):  # of another version, or cut off: begun anew
-                found = json.loads(path.read_text(encoding="utf-8"))
-                self._done = found["done"] if found.get("key") == key else {}
+            with suppress(ValueError, OSError, TypeError):  # of another version, or cut off: what is whole counts
+                head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                self._done.update(json.loads(line) for line in (lines if head == self._head else ()))
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a result is known."""
+        return name in self._done
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return what was computed before under this name, or compute it and remember it.
@@ -45,12 +50,25 @@ class Journal:
         """
         if name not in self._done:
             self._done[name] = compute()
-            if self._path is not None:
-                with stage_text(self._path, json.dumps({"key": self._key, "done": self._done})) as staged:
-                    staged.commit()
+            self._note(name)
         return self._done[name]
+
+    def _note(self, name: str) -> None:
+        """Add a line; before the first one, all that is known, since the last line that was read may be cut off."""
+        if self._path is None:
+            return
+        if self._begun:
+            append_text(self._path, _line([name, self._done[name]]))
+            return
+        with stage_text(self._path, self._head + "".join(map(_line, self._done.items()))) as staged:
+            staged.commit()
+        self._begun = True
 
     def close(self) -> None:
         """Forget all, once everything is done."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value) + "\n"

@@ -83,8 +83,8 @@ def sought(
     high = analysis.removed("params", floors(analysis, options.keep_at_least[-1]))
 
     def errors(where: Shifts, ratio: float) -> dict[str, float]:
-        keys = {name: f"at {ratio:.6f}/{name}" for name in changes}
-        return {name: journal.once(keys[name], partial(where.errors, change))[0] for name, change in changes.items()}
+        told = where.errors(changes, journal, clock, stage="try", before=f"at {ratio:.6f}/")
+        return {name: own for name, (own,) in told.items()}
 
     made: list[Made] = []
     original, found = errors(shifts, 0.0), dict[float, dict[str, float]]()
@@ -99,8 +99,7 @@ def sought(
             found[ratio] = original
             continue
         runner = opened(pruned.copy())
-        with clock.stage("try"):
-            found[ratio] = errors(shifts.of([runner]), ratio)
+        found[ratio] = errors(shifts.of([runner]), ratio)
         made.append(Made(pruned, runner, ratio))
     if not made:
         raise RefusedError(

@@ -1,6 +1,6 @@
 """Networks under shift: corrupted pictures, noise, few pixels; errors, potential, excess error, what networks go by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots
 from onnxprune.calibrate.layout import channel_axis
 from onnxprune.compare.comparison import Comparison
+from onnxprune.compare.inputs import Inputs, open_inputs
 from onnxprune.compare.journal import Journal
 from onnxprune.compare.thumbnails import shrunk
 from onnxprune.errors import DataError
 from onnxprune.evaluate import Runner, answers_of
 from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, left_out
-from onnxprune.evaluate.features import FRACTION, Selection, back_select, blank_of, blocks_of, confidences
+from onnxprune.evaluate.features import FRACTION, Selection, back_select, blocks_of, confidences
 from onnxprune.evaluate.png import to_png
 from onnxprune.evaluate.robustness import DELTA, LEVELS, Predict, excess_error, noise_similarity, potential
 from onnxprune.progress import Clock
@@ -28,10 +29,6 @@ SHIFTED = ("corruptions", "noise", "potential", "excess", "features")
 
 CLEAN = "clean"
 """Inputs as they are."""
-_BYTES = 1 << 29
-"""Inputs that are held in memory."""
-_CHUNK = 256
-"""Pictures that are corrupted at once, whatever the batches are."""
 _USUAL = 3
 """Severity that potentials and excess errors are told for, as published."""
 _MAPS, _FEWEST_MAPS = 96, 4
@@ -52,70 +49,73 @@ class Shifts:
     ----------
     predict : sequence of callable
         Scores of inputs by each network, the original's first.
-    inputs : ndarray (n, c, h, w) or (n, …)
-    truth : ndarray of int (n,)
-        Classes, or the original's answers where those are not known.
+    inputs : Inputs
     axis : int or None
-        That of the channels, where inputs are pictures.
-    low, high : ndarray
-        Black and white of each channel: the least and the largest that there is.
-    places : ndarray of int (n,)
-        Where inputs are in the data.
+        That of the channels, counted from the end, where inputs are pictures.
     reads : callable
         How scores are read off a network.
-    notes : tuple of str
-        What was assumed.
     names : sequence of str
         Of the networks.
     """
 
     predict: Sequence[Predict]
-    inputs: NDArray[np.float32]
-    truth: NDArray[np.int64]
+    inputs: Inputs
     axis: int | None
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    places: NDArray[np.int64]
     reads: Callable[[Runner], Predict]
-    notes: tuple[str, ...] = ()
     names: Sequence[str] = ()
 
     def of(self, runners: Sequence[Runner], names: Sequence[str] = ()) -> "Shifts":
         """The same inputs for other networks."""
         return replace(self, predict=[self.reads(runner) for runner in runners], names=names)
 
-    def errors(self, change: Change) -> list[float]:
-        """Share of wrong answers of each network on inputs that are changed, chunk by chunk."""
-        wrong = np.zeros(len(self.predict))
-        for start in range(0, len(self.inputs), _CHUNK):
-            part = change(self.inputs[start : start + _CHUNK], start)
-            truth = self.truth[start : start + _CHUNK]
-            wrong += [(answers_of(predict(part)) != truth).sum() for predict in self.predict]
-        return [float(value) for value in wrong / len(self.inputs)]
+    def errors(
+        self, changes: Mapping[str, Change], journal: Journal, clock: Clock, *, stage: str, before: str = ""
+    ) -> dict[str, list[float]]:
+        """Share of wrong answers of each network on inputs that are changed in each way, in one pass over these."""
+        left = [name for name in changes if before + name not in journal]
+        wrong = {name: np.zeros(len(self.predict)) for name in left}
+        with clock.stage(stage, self.inputs.steps(self.inputs.count) * len(left)):
+            for start, part in self.inputs.chunks() if left else ():
+                for name in left:
+                    found = partial(self.wrong, changes[name], part, start)
+                    wrong[name] += journal.once(f"{before}{name}/{start}", found)
+                    clock.progress.advance()
+        shares = {name: (count / self.inputs.count).tolist() for name, count in wrong.items()}
+        return {name: journal.once(before + name, partial(shares.get, name)) for name in changes}
+
+    def wrong(self, change: Change, part: NDArray[np.float32], start: int) -> list[int]:
+        """Wrong answers of each network on a chunk of changed inputs."""
+        changed, truth = change(part, start), self.inputs.truth[start : start + len(part)]
+        return [int((answers_of(predict(changed)) != truth).sum()) for predict in self.predict]
 
     def distributions(self, seed: int) -> dict[str, Change]:
         """What inputs are changed by for potentials: nothing, each corruption as published, and noise."""
         found: dict[str, Change] = {CLEAN: lambda part, _: part}
-        if self.axis is not None:
-            for kind in self.kinds:
-                found[f"{kind}/{_USUAL}"] = partial(self.corrupted, kind, _USUAL, seed)
+        found |= {f"{kind}/{_USUAL}": partial(self.corrupted, kind, _USUAL, seed) for kind in self.kinds}
         return found | {f"noise {level:.2g}": partial(self.noisy, level, seed) for level in _NOISES}
+
+    @property
+    def colours(self) -> int:
+        """Channels of the pictures that inputs are; 0 where they are none."""
+        return 0 if self.axis is None else self.inputs.mean.size
 
     @property
     def kinds(self) -> list[str]:
         """Corruptions that can be made of the inputs."""
-        assert self.axis is not None
-        missing = left_out(self.inputs.shape[self.axis])
-        return [name for name in CORRUPTIONS if name not in missing]
+        missing = left_out(self.colours)
+        return [name for name in CORRUPTIONS if self.colours and name not in missing]
 
     def corrupted(
         self, kind: str, severity: int, seed: int, part: NDArray[np.float32], start: int
     ) -> NDArray[np.float32]:
         """Inputs as pictures between black and white, corrupted, and back."""
         rng = np.random.default_rng([seed, 14, list(CORRUPTIONS).index(kind), severity, start])
-        pictures = np.ascontiguousarray(self.in_front((part - self.low) / (self.high - self.low)))
-        changed = self.as_fed(corrupted(pictures, kind, severity, rng))
-        return np.asarray(changed * (self.high - self.low) + self.low, dtype=np.float32)
+        changed = self.as_fed(corrupted(self.pictures(part), kind, severity, rng))
+        return np.asarray(changed * (self.inputs.high - self.inputs.low) + self.inputs.low, dtype=np.float32)
+
+    def pictures(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Inputs as pictures between black, the least value of a channel that there is, and white."""
+        return np.ascontiguousarray(self.in_front((inputs - self.inputs.low) / (self.inputs.high - self.inputs.low)))
 
     def in_front(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Channels before rows and columns, as pictures have them here."""
@@ -131,11 +131,11 @@ class Shifts:
         """Inputs with uniform noise."""
         rng = np.random.default_rng([seed, 15, start])
         added = rng.uniform(-1, 1, part.shape).astype(np.float32)
-        return part + np.float32(level * self.inputs.std()) * added
+        return part + np.float32(level * self.inputs.spread) * added
 
 
 def open_shifts(original: Runner, output: str | None, data: Calibration, network: Network, asked: Comparison) -> Shifts:
-    """Read the inputs, as many as memory takes.
+    """Look through the inputs.
 
     Parameters
     ----------
@@ -162,36 +162,20 @@ def open_shifts(original: Runner, output: str | None, data: Calibration, network
             "and no output has a row of scores per input"
         )
     slots = Slots.of(network)
-    if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f":
+    if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f" or slots.inputs[0].axis != 0:
         raise DataError(
-            "--corruptions, --noise, --potential and --features change the one input of numbers that a network has"
+            "--corruptions, --noise, --potential and --features change the one input of numbers that a network has, "
+            "samples along its first axis"
         )
     (slot,) = slots.inputs
     axis = channel_axis(slot) if len(slot.shape) == 4 else None
     for flag, wanted in (("--corruptions", asked.corruptions), ("--features", asked.features)):
         if wanted and axis is None:
             raise DataError(f"{flag} needs pictures of one or three colours, which the network does not take")
-    each = int(np.prod(slot.shape)) * 4 // max(slots.batch if slots.fixed else 1, 1)
-    chosen = _spread(max(_BYTES // max(each, 1), slots.batch), data.count)
-    count = len(chosen)
-    note = f"under shift {count:,} of {data.count:,} samples are used, evenly spread: more do not fit in memory"
-    batches = list(data.start(chosen))
-    shapes = {batch.feeds[slot.name].shape[1:] for batch in batches}
-    if len(shapes) != 1:
-        raise DataError("--corruptions, --noise, --potential and --features take samples of one size; give such")
-    inputs = np.concatenate([batch.feeds[slot.name] for batch in batches]).astype(np.float32)
-    numbers = np.concatenate([batch.numbers for batch in batches])
     reads = partial(_reader, slot, output, slots.batch)
     predict = reads(original)
-    known = data.labels is not None and data.labels.ndim == 1
-    truth = data.labels[numbers] if known and data.labels is not None else answers_of(predict(inputs))
-    axis = None if axis is None else axis % inputs.ndim
-    over = tuple(place for place in range(inputs.ndim) if place != axis)
-    low, high = (each(inputs, axis=over, keepdims=True) for each in (np.min, np.max))
-    high = np.where(high > low, high, low + 1).astype(np.float32)
-    places = np.array([data.place(int(number)) for number in numbers])
-    notes = (note,) if count < data.count else ()
-    return Shifts([predict], inputs, truth, axis, low, high, places, reads, notes, ["original"])
+    inputs = open_inputs(data, slots, axis, lambda part: answers_of(predict(part)))
+    return Shifts([predict], inputs, axis, reads, ["original"])
 
 
 def _reader(slot: Slot, output: str, batch: int, runner: Runner) -> Predict:
@@ -203,7 +187,7 @@ def _scores(slot: Slot, output: str, batch: int, runner: Runner, inputs: NDArray
     found = []
     for start in range(0, len(inputs), batch):
         part = inputs[start : start + batch].astype(slot.dtype)
-        lacking = batch - len(part) if slot.axis is not None and slot.dims[slot.axis] is not None else 0
+        lacking = batch - len(part) if slot.dims[0] is not None else 0
         wide = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
         scores = runner.run({slot.name: wide})[output]
         found.append(scores.reshape(len(wide), -1)[: len(part)])
@@ -245,15 +229,10 @@ def shifts_of(
 
 
 def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> dict[str, Any]:
-    assert shifts.axis is not None
-    errors: dict[str, list[list[float]]] = {}
-    with clock.stage("corrupt", len(shifts.kinds) * len(SEVERITIES)):
-        for kind in shifts.kinds:
-            errors[kind] = []
-            for severity in SEVERITIES:
-                change = partial(shifts.corrupted, kind, severity, seed)
-                errors[kind].append(journal.once(f"{kind}/{severity}", partial(shifts.errors, change)))
-                clock.progress.advance()
+    every = {(kind, severity): f"{kind}/{severity}" for kind in shifts.kinds for severity in SEVERITIES}
+    changes = {name: partial(shifts.corrupted, *key, seed) for key, name in every.items()}
+    told = shifts.errors(changes, journal, clock, stage="corrupt")
+    errors = {kind: [told[every[kind, severity]] for severity in SEVERITIES] for kind in shifts.kinds}
     return {
         "severities": list(SEVERITIES),
         "kinds": {
@@ -263,43 +242,41 @@ def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> d
             }
             for kind, found in errors.items()
         },
-        "left_out": left_out(shifts.inputs.shape[shifts.axis]),
+        "left_out": left_out(shifts.colours),
     }
 
 
 def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, clock: Clock) -> dict[str, Any]:
-    inputs = shifts.inputs[_spread(asked.inputs, len(shifts.inputs))]
-    total = np.zeros((len(shifts.predict) - 1, len(LEVELS), 2))
-    with clock.stage("noise", asked.draws):
-        for draw in range(asked.draws):
-
-            def drawn(draw: int = draw) -> list[Any]:
-                one = noise_similarity(shifts.predict[0], shifts.predict[1:], inputs, draws=[draw], seed=asked.seed)
-                told: list[Any] = one.tolist()
-                return told
-
-            total += np.asarray(journal.once(f"noise/{draw}", drawn)) / asked.draws
-            clock.progress.advance()
+    count = min(asked.inputs, shifts.inputs.count)
+    total, done = np.zeros((len(shifts.predict) - 1, len(LEVELS), 2)), 0
+    with clock.stage("noise", shifts.inputs.steps(count) * asked.draws):
+        for _, part in shifts.inputs.some(count):
+            for draw in range(asked.draws):
+                found = journal.once(f"noise/{draw}/{done}", partial(_similar, shifts, part, done, draw, asked.seed))
+                total += np.asarray(found) * (len(part) / (count * asked.draws))
+                clock.progress.advance()
+            done += len(part)
     every = [{"agreement": rows[:, 0].tolist(), "distance": rows[:, 1].tolist()} for rows in total]
     return {
         "levels": list(LEVELS),
-        "inputs": len(inputs),
+        "inputs": count,
         "draws": asked.draws,
         "networks": every[:networks],
         "control": every[networks] if len(every) > networks else None,
     }
 
 
+def _similar(shifts: Shifts, part: NDArray[np.float32], first: int, draw: int, seed: int) -> Any:
+    original, *others = shifts.predict
+    spread = shifts.inputs.spread
+    return noise_similarity(original, others, part, draws=[draw], seed=seed, spread=spread, first=first).tolist()
+
+
 def _potential(
     shifts: Shifts, ratios: Sequence[float], asked: Comparison, journal: Journal, clock: Clock
 ) -> dict[str, Any]:
     """Potentials for clean inputs, each corruption and each level of noise; excess errors of all that is shifted."""
-    changes = shifts.distributions(asked.seed)
-    told = {}
-    with clock.stage("potential", len(changes)):
-        for name, change in changes.items():
-            told[name] = journal.once(name, partial(shifts.errors, change))
-            clock.progress.advance()
+    told = shifts.errors(shifts.distributions(asked.seed), journal, clock, stage="potential")
     clean = told[CLEAN]
     points = [
         (ratio, (errors[number] - clean[number]) - (errors[0] - clean[0]))
@@ -327,9 +304,9 @@ def _potential(
 
 def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dict[str, Any]:
     """What each network goes by, and how sure the others are of that alone."""
-    chosen = _spread(shown, len(shifts.inputs))
-    count = len(chosen)
-    pictures, blank = shifts.in_front(shifts.inputs[chosen]), blank_of(shifts.in_front(shifts.inputs))
+    numbers, samples = (np.concatenate(each) for each in zip(*shifts.inputs.some(shown), strict=True))
+    count = len(numbers)
+    pictures, blank = shifts.in_front(samples), shifts.in_front(shifts.inputs.mean)[0]
     networks = {
         name: lambda part, predict=predict: predict(shifts.as_fed(part))
         for name, predict in zip(shifts.names, shifts.predict, strict=True)
@@ -347,7 +324,7 @@ def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dic
             classes, ranks = zip(*found, strict=True)
             selections[name] = Selection(np.array(classes), np.array(ranks), blocks)
         confidence = confidences(networks, pictures, selections, blank=blank)
-    plain = np.clip(shifts.in_front((shifts.inputs[chosen] - shifts.low) / (shifts.high - shifts.low)), 0, 1)
+    plain = np.clip(shifts.pictures(samples), 0, 1)
     shown = min(count, max(_MAPS // len(networks), _FEWEST_MAPS))
     return {
         "fraction": FRACTION,
@@ -355,7 +332,7 @@ def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dic
         "confidence": confidence,
         "maps": [
             {
-                "sample": int(shifts.places[chosen[k]]),
+                "sample": shifts.inputs.data.place(int(numbers[k])),
                 "input": _drawn(plain[k]),
                 "networks": {
                     name: {"class": int(own.classes[k]), "heat": _drawn(own.heat[k][None])}
@@ -365,12 +342,6 @@ def _features(shifts: Shifts, shown: int, journal: Journal, clock: Clock) -> dic
             for k in range(shown)
         ],
     }
-
-
-def _spread(wanted: int, count: int) -> NDArray[np.int64]:
-    """Numbers of some of so many, evenly spread: classes may come one after the other."""
-    some = min(wanted, count)
-    return np.arange(some) * count // some
 
 
 def _selected(predict: Predict, picture: NDArray[np.float32], blank: NDArray[np.float32]) -> list[Any]:

@@ -39,7 +39,7 @@ def thumbnails(data: Calibration, network: Network, numbers: Iterable[int]) -> d
     axis = channel_axis(slot)
     assert axis is not None
     found: dict[int, NDArray[np.float32]] = {}
-    for batch in data.start(_whole(wanted, slots, data.count)):
+    for batch in data.some(np.array(wanted, dtype=np.int64), slots):
         pictures = np.moveaxis(batch.feeds[slot.name], axis, -1)
         # A copy: the batch is not kept for the sake of a small picture of it.
         found |= {int(number): shrunk(picture) for number, picture in zip(batch.numbers, pictures, strict=True)}
@@ -52,13 +52,6 @@ def thumbnails(data: Calibration, network: Network, numbers: Iterable[int]) -> d
         for number in wanted
         if number in found
     }
-
-
-def _whole(wanted: list[int], slots: Slots, count: int) -> NDArray[np.int64]:
-    """These samples, and as many others as fill a batch of a fixed size."""
-    lacking = -len(wanted) % slots.batch if slots.fixed else 0
-    others = np.setdiff1d(np.arange(count), wanted)[:lacking]
-    return np.sort(np.concatenate([np.array(wanted, dtype=np.int64), others]))
 
 
 def shrunk(picture: NDArray[np.generic]) -> NDArray[np.float32]:

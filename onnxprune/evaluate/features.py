@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from onnxprune.evaluate.figures import log_shares
 from onnxprune.evaluate.robustness import Predict
 
-__all__ = ["FRACTION", "MOST", "STEP", "Selection", "back_select", "blank_of", "blocks_of", "confidences"]
+__all__ = ["FRACTION", "MOST", "STEP", "Selection", "back_select", "blocks_of", "confidences"]
 
 FRACTION = 0.1
 """Share of the pixels that is left."""
@@ -61,11 +61,6 @@ class Selection:
     def kept(self) -> NDArray[np.bool_]:
         """Pixels that stay, (n, h, w)."""
         return np.asarray(self.heat == 1.0)
-
-
-def blank_of(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean colour of inputs (n, c, h, w), as (c, 1, 1): it tells a network least."""
-    return np.asarray(inputs.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None], dtype=np.float32)
 
 
 def back_select(

@@ -13,6 +13,7 @@ L. Liebenwein, C. Baykal, B. Carter, D. Gifford, D. Rus, "Lost in pruning: the e
 test accuracy", MLSys 2021, arXiv 2103.03014, sections 4 and 5.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -163,9 +164,10 @@ def noise_similarity(
     *,
     draws: Sequence[int],
     seed: int,
+    spread: float | None = None,
+    first: int = 0,
     levels: Sequence[float] = LEVELS,
     batch: int = 128,
-    advance: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Run networks on inputs with noise.
 
@@ -178,12 +180,14 @@ def noise_similarity(
         Numbers of the draws of noise for each input, all of them for each level.
     seed : int
         Noise of an input depends on this, the draw and the input's number, and is the same for all levels but its size.
+    spread : float, optional
+        Standard deviation of inputs; by default, of these.
+    first : int
+        Number of the first input.
     levels : sequence of float
-        Of what is added, uniform between ± that share of the inputs' standard deviation.
+        Of what is added, uniform between ± that share of the standard deviation.
     batch : int
         Inputs that are run at once; it changes nothing.
-    advance : callable
-        Called after each draw of each level.
 
     Returns
     -------
@@ -191,20 +195,18 @@ def noise_similarity(
         Share of equal classes, and mean distance of probabilities.
     """
     found = np.zeros((len(others), len(levels), 2))
-    spread = float(inputs.std())
-    for draw in draws:
-        noise = [np.random.default_rng([seed, 13, draw, number]) for number in range(len(inputs))]
-        drawn = np.stack([rng.uniform(-1, 1, inputs.shape[1:]) for rng in noise]).astype(np.float32)
+    spread = float(inputs.std()) if spread is None else spread
+    for draw, start in itertools.product(draws, range(0, len(inputs), batch)):
+        part = inputs[start : start + batch]
+        noise = [np.random.default_rng([seed, 13, draw, first + start + number]) for number in range(len(part))]
+        drawn = np.stack([rng.uniform(-1, 1, part.shape[1:]) for rng in noise]).astype(np.float32)
         for place, level in enumerate(levels):
-            moved = inputs + np.float32(level * spread) * drawn
-            for start in range(0, len(inputs), batch):
-                part = moved[start : start + batch]
-                scores = original(part)
-                logs, answers = log_shares(scores), answers_of(scores)
-                for number, other in enumerate(others):
-                    scores = other(part)
-                    own = log_shares(scores)
-                    found[number, place, 0] += ((answers_of(scores) == answers) & (answers >= 0)).sum()
-                    found[number, place, 1] += np.linalg.norm(np.exp(own) - np.exp(logs), axis=1).sum()
-            advance()
+            moved = part + np.float32(level * spread) * drawn
+            scores = original(moved)
+            logs, answers = log_shares(scores), answers_of(scores)
+            for number, other in enumerate(others):
+                scores = other(moved)
+                own = log_shares(scores)
+                found[number, place, 0] += ((answers_of(scores) == answers) & (answers >= 0)).sum()
+                found[number, place, 1] += np.linalg.norm(np.exp(own) - np.exp(logs), axis=1).sum()
     return found / (len(inputs) * len(draws))

@@ -19,7 +19,7 @@ from onnxprune.errors import OutputError
 from onnxprune.graph.model import Model
 from onnxprune.graph.tensors import Holder, holders, is_external, payload_bytes, point
 
-__all__ = ["EMBEDDED_LIMIT", "PROTOBUF_LIMIT", "Staged", "check_target", "stage", "stage_text"]
+__all__ = ["EMBEDDED_LIMIT", "PROTOBUF_LIMIT", "Staged", "append_text", "check_target", "stage", "stage_text"]
 
 # Protobuf's limit for one message is 2 GiB; above EMBEDDED_LIMIT weights go to a data file, with room for the rest.
 PROTOBUF_LIMIT = 1 << 31
@@ -196,6 +196,18 @@ def stage_text(path: Path, text: str) -> Iterator[Staged]:
             file.write(text.encode())
             _settle(file)
         yield Staged(folder / path.name, path)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Write a text at the end of a file.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the file is not writable.
+    """
+    with _reporting(path, len(text)), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 @contextmanager
