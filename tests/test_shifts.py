@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
+from onnxprune.calibrate.calibration import Network
+from onnxprune.calibrate.given import open_calibration
 from onnxprune.compare import shifts
 from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.journal import Journal
 from onnxprune.errors import UsageError
+from onnxprune.evaluate import runner_of
 from onnxprune.evaluate.corruptions import CORRUPTIONS, corrupted
 from onnxprune.evaluate.features import back_select
 from onnxprune.evaluate.robustness import LEVELS
+from onnxprune.graph import io as graph_io
+from onnxprune.graph.index import Index
+from onnxprune.graph.runtime import CPU, CUDA
+from onnxprune.shapes.infer import infer_shapes
 
 RESNET = MODELS / "resnet8-mnist.onnx"
 COUNT = 40
@@ -248,6 +256,36 @@ def test_any_number_of_inputs_is_gone_through(
     alike = np.mean([answers(path, some).argmax(axis=1) == answers(RESNET, some).argmax(axis=1) for path in family[:1]])
     agreement = read["noise"]["networks"][0]["agreement"][-1]
     assert abs(2 * agreement * 30 - alike * 30) <= 30 + 1e-6  # the other draw's share is from 0 to 1
+
+
+@pytest.mark.parametrize(("provider", "declared", "full"), [(CPU, None, False), (CPU, 4, True), (CUDA, None, True)])
+def test_batches_are_filled_up_where_it_helps(
+    provider: str, declared: int | None, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Net(seed=1)
+    model = graph_io.from_proto(net.done(net.gemm(net.input(declared or "n", 6), 5, 6)))
+    index = Index(model.proto)
+    network = Network(model, index, infer_shapes(index, model.skeleton(), {}))
+    x, seen = np.random.default_rng(0).standard_normal((10, 6)).astype(np.float32), list[int]()
+    runner = runner_of(model.copy(), model, (CPU,), "it")
+    run = runner.session.run
+
+    class Watched:
+        def __init__(self) -> None:
+            self.provider = provider
+
+        def run(self, feeds: dict[str, NDArray[Any]], outputs: Any = None) -> Any:
+            seen.append(len(next(iter(feeds.values()))))
+            return run(feeds, outputs)
+
+    monkeypatch.setattr("onnxprune.calibrate.calibration._LARGEST_BATCH", 4)
+    watched = replace(runner, session=Watched())
+    opened = shifts.open_shifts(watched, "gemm0_out", open_calibration(x, network), network, Comparison(noise=True))
+    seen.clear()
+    found = opened.predict[0](x)
+    whole = np.concatenate([run({"x0": part}, None)["gemm0_out"] for part in (x[:4], x[4:8], x[6:])])
+    np.testing.assert_allclose(found, np.delete(whole, [8, 9], axis=0), rtol=1e-5)
+    assert seen == ([4, 4, 4] if full else [4, 4, 2])
 
 
 def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from onnxprune.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupted, l
 from onnxprune.evaluate.features import FRACTION, Selection, back_select, blocks_of, confidences
 from onnxprune.evaluate.png import to_png
 from onnxprune.evaluate.robustness import DELTA, LEVELS, Predict, excess_error, noise_similarity, potential
+from onnxprune.graph.runtime import CPU
 from onnxprune.progress import Clock
 
 __all__ = ["CLEAN", "SHIFTED", "Change", "Shifts", "open_shifts", "shifts_of"]
@@ -183,11 +184,12 @@ def _reader(slot: Slot, output: str, batch: int, runner: Runner) -> Predict:
 
 
 def _scores(slot: Slot, output: str, batch: int, runner: Runner, inputs: NDArray[np.float32]) -> NDArray[Any]:
-    """Scores of inputs, in batches that the network takes; the last one is filled up."""
-    found = []
+    """Scores of inputs, in batches that the network takes; the last one is filled up where it has to be, and on
+    devices, which make ready for each number of inputs anew."""
+    full, found = slot.dims[0] is not None or runner.provider != CPU, []
     for start in range(0, len(inputs), batch):
         part = inputs[start : start + batch].astype(slot.dtype)
-        lacking = batch - len(part) if slot.dims[0] is not None else 0
+        lacking = batch - len(part) if full else 0
         wide = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
         scores = runner.run({slot.name: wide})[output]
         found.append(scores.reshape(len(wide), -1)[: len(part)])
