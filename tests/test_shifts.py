@@ -201,6 +201,29 @@ def test_pixels_are_gone_on_with_too(
     assert first == second
 
 
+def test_an_interrupted_run_of_other_data_is_begun_anew(
+    command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--data", tmp_path / "data.npz", "--potential", "--report", tmp_path / "r.json")
+    wrong, calls = shifts.Shifts.wrong, list[int]()
+
+    def counted(*arguments: Any) -> list[int]:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return wrong(*arguments)
+
+    monkeypatch.setattr(shifts.Shifts, "wrong", counted)
+    assert command("compare", RESNET, *family, *flags).code == 130
+    with np.load(tmp_path / "data.npz") as stored:
+        images, labels = stored["input"], (stored["labels"] + 1) % 10
+    np.savez(tmp_path / "data.npz", input=images, labels=labels)
+    command.done("compare", RESNET, *family, *flags)
+    found = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["potential"]["distributions"]
+    assert found["clean"]["original_error"] == pytest.approx((answers(RESNET, images).argmax(axis=1) != labels).mean())
+    assert len(calls) == 5 + len(found)
+
+
 def test_a_journal_is_of_one_thing_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.partial"
     assert Journal(path, "a").once("n", lambda: [1]) == [1]

@@ -99,14 +99,14 @@ def compare_files(
     network = _network(opened[0].model, asked, providers)
     with clock.stage("data"):
         data = _data(network, opened[0].facts["macs"], asked)
-    keys = [each.facts["sha256"] for each in opened]
-    notes = Journal(journal, json.dumps([keys, asked.request(), data.count], sort_keys=True))
     open_runner = partial(runner_of, like=opened[0].model, providers=providers)
     with clock.stage("open", len(opened)):
         runners = [open_runner(each.model.copy(), name=each.name) for each in opened]
         controls = [open_runner(each.model, name=each.name) for each in apart]
     scored, data = scored_outputs(runners[0], data, network, asked)
     inputs = open_shifts(runners[0], scored.classes, data, network, asked) if asked.shifts else None
+    keys = [each.facts["sha256"] for each in opened], asked.request(), inputs.inputs.digest if inputs else ""
+    notes = Journal(journal, json.dumps(keys, sort_keys=True))
     if inputs is not None and asked.making is not None:
         for made in sought(opened[0].model, inputs, partial(open_runner, name="a pruned network"), asked, notes, clock):
             runners.append(made.runner)

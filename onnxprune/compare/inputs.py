@@ -5,6 +5,7 @@ They are read anew for each pass over them, so that any number will do; few enou
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import islice
 
 import numpy as np
@@ -55,6 +56,12 @@ class Inputs:
     def count(self) -> int:
         """Number of samples."""
         return len(self.truth)
+
+    @property
+    def digest(self) -> str:
+        """What tells these samples from others."""
+        arrays = self.truth, self.low, self.high, self.mean, np.array(self.spread)
+        return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def steps(self, count: int) -> int:
         """Number of chunks of so many samples."""
