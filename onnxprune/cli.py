@@ -19,7 +19,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from onnxprune.api import inspect
-from onnxprune.compare import compare_files, compare_parser, comparison
+from onnxprune.compare import Journal, compare_files, compare_parser, comparison, require_free
 from onnxprune.delivery import Writing, check_report, commit_report
 from onnxprune.errors import ConditionError, OnnxPruneError, OutputError, RefusedError, UsageError
 from onnxprune.family import check_ratios, make_family
@@ -112,15 +112,18 @@ def _compare(argv: Sequence[str]) -> None:
     arguments = compare_parser().parse_args(argv)
     asked = comparison(arguments)
     _require_page(arguments.report)
+    journal = None if arguments.report is None or not asked.shifts else arguments.report.with_suffix(".partial")
     if arguments.report is not None:
-        check_report(arguments.report, (arguments.original, *arguments.others))
+        check_report(arguments.report, (arguments.original, *arguments.others, *asked.files))
+        require_free(journal)
     bar = Bar(Console(stderr=True), quiet=arguments.quiet)
     with _logging(verbose=arguments.verbose), closing(bar):
-        journal = None if arguments.report is None else arguments.report.with_suffix(".partial")
         facts = compare_files(arguments.original, arguments.others, asked, journal=journal, clock=Clock(bar))
-    broken = [said for condition in asked.fail_if for said in condition.broken(facts)]
     if arguments.report is not None:
         commit_report(arguments.report, facts)
+    if journal is not None:
+        Journal.close(journal)
+    broken = [said for condition in asked.fail_if for said in condition.broken(facts)]
     if not arguments.quiet:
         _show(compare_view(facts, verbose=arguments.verbose))
     if broken:

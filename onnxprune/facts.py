@@ -17,6 +17,8 @@ from onnxprune.coupling import Held
 from onnxprune.coupling.kinds import KindReader
 from onnxprune.graph.index import weights_of
 from onnxprune.graph.model import Model
+from onnxprune.graph.save import EMBEDDED_LIMIT
+from onnxprune.graph.tensors import holders, payload_bytes
 from onnxprune.ops.labels import Purpose
 from onnxprune.ops.trace import Role
 from onnxprune.rewrite import Plan
@@ -38,7 +40,8 @@ class Place:
     path : Path or None
         None for a network in memory, or one that was planned only.
     sha256 : str
-        Of the ONNX file, without its external data; of the serialised network where it is in memory.
+        Of the ONNX file, without its external data; of the serialised network where it is in memory, empty where it is
+        too large for that.
     bytes : int or None
         Size, with the external data.
     params : int or None
@@ -55,7 +58,10 @@ def place_of(model: Model) -> Place:
     """Look at a network: at its file, or at its bytes where it has none."""
     params = sum(weights_of(model.proto))
     if model.path is None:
-        data = model.proto.SerializeToString(deterministic=True)
+        size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+        if size > EMBEDDED_LIMIT:
+            return Place(None, "", size, params)
+        data = model.materialise().SerializeToString(deterministic=True)
         return Place(None, hashlib.sha256(data).hexdigest(), len(data), params)
     size = sum(file.stat().st_size for file in (model.path, *model.data_files))
     with model.path.open("rb") as file:

@@ -103,7 +103,7 @@ def test_a_fixed_batch_is_kept_and_what_does_not_fill_it_is_said() -> None:
     calibration = open_calibration(data, PERCEPTRON)
     assert [feeds["x0"].shape for feeds in calibration.batches()] == [(5, 8)] * 2
     assert calibration.count == 10 and any("batch of 5" in note for note in calibration.notes)
-    with pytest.raises(DataError, match="4 samples, the network takes 5"):
+    with pytest.raises(DataError, match="takes 5 samples at once, and 4 of 4 are"):
         open_calibration(data[:4], PERCEPTRON)
 
 

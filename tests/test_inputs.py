@@ -38,7 +38,7 @@ def opened(samples: NDArray[np.float32], axis: int | None, batch: int = 4, *, fi
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("axis", [-3, -1, None])
-@pytest.mark.parametrize("chunk", [1, 8, 256])
+@pytest.mark.parametrize("chunk", [1, 7, 8, 256])
 def test_what_is_known_of_all(monkeypatch: pytest.MonkeyPatch, kept: bool, axis: int | None, chunk: int) -> None:
     monkeypatch.setattr(inputs, "_CHUNK", chunk)
     monkeypatch.setattr(inputs, "_KEPT", inputs._KEPT if kept else 0)
@@ -53,7 +53,7 @@ def test_what_is_known_of_all(monkeypatch: pytest.MonkeyPatch, kept: bool, axis:
     assert found.truth.tolist() == answers(samples).tolist() and (found.kept is not None) == kept
     starts, parts = zip(*found.chunks(), strict=True)
     np.testing.assert_array_equal(np.concatenate(parts), samples)
-    size = max(chunk // 4, 1) * 4
+    size = min(chunk, 24)
     assert list(starts) == list(range(0, 24, size)) and found.steps(24) == len(parts)
 
 

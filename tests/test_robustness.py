@@ -89,7 +89,9 @@ def linear(seed: int, size: int = 12) -> Callable[[NDArray[np.float32]], NDArray
 
 def similar(others: list[Any], *, draws: int = 3, batch: int = 128, levels: Any = LEVELS) -> NDArray[np.float64]:
     inputs = np.random.default_rng(7).standard_normal((40, 3, 4)).astype(np.float32)
-    return noise_similarity(linear(0), others, inputs, draws=range(draws), seed=5, batch=batch, levels=levels)
+    sums = noise_similarity(linear(0), others, inputs, draws=range(draws), seed=5, batch=batch, levels=levels)
+    assert (sums[:, :, 2] == len(inputs) * draws).all()
+    return sums[:, :, :2] / sums[:, :, 2:]
 
 
 def test_a_network_is_like_itself_and_others_less() -> None:
@@ -120,6 +122,16 @@ def test_noise_is_what_it_is_said_to_be() -> None:
     assert np.abs(moved).max() <= 0.5 + 1e-6 and moved.std() == pytest.approx(0.5 / np.sqrt(3), rel=0.08)
     assert abs(moved.mean()) < 0.03 and not np.array_equal(seen[1], seen[3])
     p, q = (softmax(linear(k)(inputs), axis=1) for k in (0, 2))
-    assert found[0, 0] == pytest.approx(
-        [(p.argmax(1) == q.argmax(1)).mean(), np.linalg.norm(p - q, axis=1).mean()], rel=1e-6
+    assert found[0, 0] / 80 == pytest.approx(
+        [(p.argmax(1) == q.argmax(1)).mean(), np.linalg.norm(p - q, axis=1).mean(), 1], rel=1e-6
     )
+
+
+def test_inputs_that_the_original_says_nothing_of_are_left_out() -> None:
+    inputs = np.random.default_rng(7).standard_normal((40, 3, 4)).astype(np.float32)
+
+    def broken(x: NDArray[np.float32]) -> NDArray[np.floating]:
+        return np.where(np.arange(len(x))[:, None] % 4 == 0, np.nan, linear(0)(x))
+
+    found = noise_similarity(broken, [broken, linear(0)], inputs, draws=[0], seed=0, levels=[0.0, 0.3], batch=4)
+    assert found.tolist() == [[[30, 0, 30]] * 2] * 2

@@ -1,6 +1,7 @@
 """How far one may prune, by search: networks that are made, and what they come to, against prunes of one's own."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def test_what_is_made_is_what_a_prune_makes(
     clean = told["potential"]["distributions"]["clean"]
     for ratio, network, error in zip(ratios, told["networks"], clean["errors"], strict=True):
         result = onnxprune.prune(RESNET, ratio=ratio, method="l1", best_effort=True)
-        assert network["params"] == result.report["output"]["params"]
+        assert network["params"] == result.report["output"]["params"] and network["path"] is None
+        data = result.model.SerializeToString(deterministic=True)
+        assert (network["bytes"], network["sha256"]) == (len(data), sha256(data).hexdigest())
         answers = scores(result.model.SerializeToString(), images).argmax(axis=1)
         assert error == pytest.approx((answers != labels).mean(), abs=1.5 / COUNT)
         assert network["outputs"]["logits"]["agreement"] == pytest.approx(1 - error)

@@ -23,7 +23,7 @@ from onnxprune.calibrate.given import open_calibration
 from onnxprune.compare import shifts
 from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.journal import Journal
-from onnxprune.errors import UsageError
+from onnxprune.errors import OutputError, UsageError
 from onnxprune.evaluate import runner_of
 from onnxprune.evaluate.corruptions import CORRUPTIONS, corrupted
 from onnxprune.evaluate.features import back_select
@@ -229,15 +229,135 @@ def test_a_journal_is_of_one_thing_alone(tmp_path: Path) -> None:
     assert Journal(path, "a").once("n", lambda: [1]) == [1]
     assert Journal(path, "a").once("n", lambda: [2]) == [1]
     assert Journal(path, "b").once("n", lambda: [3]) == [3]
-    path.write_text("{ cut off")
-    found = Journal(path, "a")
-    assert found.once("n", lambda: [4]) == [4] and found.once("m", lambda: [5]) == [5]
-    path.write_text(path.read_text() + '["k", ')  # killed while it was written
-    found = Journal(path, "a")
-    assert "m" in found and "k" not in found and found.once("k", lambda: [6]) == [6]
-    assert [Journal(path, "a").once(name, list) for name in "nmk"] == [[4], [5], [6]]
-    found.close()
+    found = Journal(path, "b")
+    assert found.once("m", lambda: [5]) == [5] and found.once("l", lambda: [6]) == [6]
+    head, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text(head + lines[0] + lines[1].replace("5", "7") + "[" * 100_000 + "\nnull\n" + lines[2] + '["k", ')
+    found = Journal(path, "b")  # damaged, and killed while it was written
+    assert "n" in found and "l" in found and "m" not in found and "k" not in found
+    assert found.once("k", lambda: [8]) == [8]
+    assert [Journal(path, "b").once(name, list) for name in "nlkm"] == [[3], [6], [8], []]
+    Journal.close(path)
     assert not path.exists() and Journal(None, "a").once("n", lambda: 5) == 5
+
+
+@pytest.mark.parametrize("text", ["", "{ something else", b"\xff\xfe"])
+def test_what_is_no_journal_is_left_alone(
+    text: str | bytes, command: Command, family: list[Path], tmp_path: Path
+) -> None:
+    report, path = tmp_path / "r.json", tmp_path / "r.partial"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = path.read_bytes()
+    flags = ("--data", tmp_path / "data.npz", "--noise", "--draws", "1", "--report", report)
+    ran = command("compare", RESNET, family[0], *flags)
+    assert ran.code == 1 and f"{path} is in the way" in ran.err and not report.exists()
+    Journal.close(path)
+    command.done("compare", RESNET, family[0], *flags[:2], "--report", report)
+    assert path.read_bytes() == before
+    path.unlink()
+    path.mkdir()
+    assert command("compare", RESNET, family[0], *flags).code == 1 and path.is_dir()
+
+
+def test_a_journal_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Journal(tmp_path / "x.partial", "a")
+    assert found.once("n", lambda: 1) == 1
+
+    def full(*_: Any) -> None:
+        raise OutputError("cannot write x: no space; choose another output")
+
+    monkeypatch.setattr("onnxprune.compare.journal.append_text", full)
+    assert [found.once(name, lambda: 2) for name in "mlk"] == [2, 2, 2]
+    assert caplog.text.count("no space") == 1
+
+
+def test_what_was_found_is_kept_until_the_report_is_there(
+    command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "r.json"
+    flags = ("--data", tmp_path / "data.npz", "--noise", "--draws", "1", "--report", report)
+    with monkeypatch.context() as patched:
+
+        def stopped(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("onnxprune.cli.commit_report", stopped)
+        assert command("compare", RESNET, family[0], *flags).code == 130
+    assert (tmp_path / "r.partial").is_file()
+    ran = command("compare", RESNET, family[0], *flags, "--fail-if", "top1@nosuch<1")
+    assert ran.code == 1 and "needs --labels" in ran.err and report.is_file() and not (tmp_path / "r.partial").exists()
+
+
+def test_what_is_read_is_not_written_over(command: Command, family: list[Path], tmp_path: Path) -> None:
+    control = tmp_path / "control.json"
+    control.write_bytes(RESNET.read_bytes())
+    flags = ("--data", tmp_path / "data.npz", "--noise", "--draws", "1")
+    ran = command("compare", RESNET, family[0], *flags, "--control", control, "--report", control)
+    assert ran.code == 1 and control.read_bytes() == RESNET.read_bytes()
+
+
+def test_names_that_are_taken(command: Command, family: list[Path], tmp_path: Path) -> None:
+    home = tmp_path / "o"
+    home.mkdir()
+    for name in ("original", "control"):
+        (home / f"{name}.onnx").write_bytes(family[0].read_bytes())
+    flags = ("--data", tmp_path / "data.npz", "--features", "--shown", "1", "--control", RESNET)
+    others = (home / "original.onnx", home / "control.onnx", family[0], family[1])
+    command.done("compare", RESNET, *others, *flags, "--report", tmp_path / "r.json")
+    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert [network["name"] for network in told["networks"]] == [
+        "original (2)", "control (2)", family[0].stem, family[1].stem
+    ]  # fmt: skip
+    assert len(told["features"]["confidence"]) == 6
+
+
+def test_sizes_of_any_picture_are_those_that_are_given(command: Command, tmp_path: Path) -> None:
+    """Where a network leaves sizes open, the figures are those of one that does not."""
+    images = np.random.default_rng(0).random((30, 3, 12, 12)).astype(np.float32)
+    np.save(tmp_path / "x.npy", images)
+    reports = []
+    for name, sizes in (("open", ("h", "w")), ("fixed", (12, 12))):
+        net = Net(seed=3)
+        x = net.add("Relu", net.conv(net.input("n", 3, *sizes), 8, 3))
+        proto = net.done(net.gemm(net.add("Flatten", net.add("GlobalAveragePool", x)), 5, 8))
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+        pruning = ("--ratio", "0.3", "--method", "l1", "--refit", "off", "--best-effort", "-q")
+        command.done(tmp_path / f"{name}.onnx", tmp_path / f"{name}-p.onnx", *pruning)
+        flags = ("--noise", "--draws", "2", "--features", "--shown", "1", "--report", tmp_path / f"{name}.json")
+        paths = (tmp_path / f"{name}.onnx", tmp_path / f"{name}-p.onnx")
+        command.done("compare", *paths, "--data", tmp_path / "x.npy", *flags, "-q")
+        reports.append(json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")))
+    for ours, theirs in zip(reports[0]["noise"]["networks"], reports[1]["noise"]["networks"], strict=True):
+        assert ours["agreement"] == theirs["agreement"]
+        assert ours["distance"] == pytest.approx(theirs["distance"], rel=1e-5)
+    one, two = (list(each["features"]["confidence"]["original"].values()) for each in reports)
+    assert one == pytest.approx(two, rel=1e-5)
+
+
+def test_samples_without_a_class_are_left_out(command: Command, family: list[Path], tmp_path: Path) -> None:
+    with np.load(tmp_path / "data.npz") as stored:
+        images, labels = stored["input"], stored["labels"]
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", np.where(np.arange(COUNT) % 2, -1, labels))
+    flags = ("--labels", tmp_path / "y.npy", "--potential", "--report", tmp_path / "r.json")
+    command.done("compare", RESNET, family[0], "--data", tmp_path / "x.npy", *flags)
+    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    right = (answers(RESNET, images[::2]).argmax(axis=1) == labels[::2]).mean()
+    assert told["potential"]["distributions"]["clean"]["original_error"] == pytest.approx(1 - right)
+    assert told["networks"][0]["outputs"]["logits"]["top1"][0] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("values", [(1e9, 1e9), (-3e38, 3e38)])
+def test_numbers_that_no_picture_has(values: tuple[float, float], command: Command, tmp_path: Path) -> None:
+    family_of = command.done(RESNET, tmp_path / "p.onnx", "--ratio", "0.3", "--method", "l1", "--refit", "off", "-q")
+    images = np.full((8, 1, 28, 28), values[0], np.float32)
+    images[4:] = values[1]
+    np.save(tmp_path / "x.npy", images)
+    ran = command("compare", RESNET, tmp_path / "p.onnx", "--data", tmp_path / "x.npy", "--corruptions", "-q")
+    assert family_of.code == 0 and "fault of onnxprune" not in ran.err and "Warning" not in ran.err
+    assert (ran.code, "scale them" in ran.err) == ((0, False) if values[1] == 1e9 else (1, True))
 
 
 def test_any_number_of_inputs_is_gone_through(
@@ -320,11 +440,11 @@ def test_what_cannot_be_shifted(command: Command, tmp_path: Path) -> None:
     net = Net(seed=1)
     onnx.save(net.done(net.conv(net.input("n", 3, 8, 8), 3, 3)), tmp_path / "maps.onnx")
     for name, flag, word in (
-        ("words", "--noise", "one input of numbers"),
+        ("words", "--noise", "one tensor of floats"),
         ("rows", "--corruptions", "pictures"),
         ("maps", "--potential", "about classes"),
         ("rows", "--features", "pictures"),
-        ("words", "--features", "one input of numbers"),
+        ("words", "--features", "one tensor of floats"),
     ):
         path = tmp_path / f"{name}.onnx"
         ran = command("compare", path, path, "--synthetic", "16", flag)

@@ -163,9 +163,11 @@ def read_labels(path: Path, *, positions: bool = False) -> NDArray[np.int64]:
 
 
 def checked_labels(array: NDArray[Any], site: str, *, positions: bool = False) -> NDArray[np.int64]:
-    """Check that an array is classes: of samples, or of their positions, where negative ones are not known."""
+    """Check that an array is classes: of samples, or also of their positions, where negative ones are not known."""
     shaped = array.ndim == 1 or (positions and array.ndim > 1)
-    if not shaped or array.dtype.kind not in "iu" or (array.ndim == 1 and array.size and array.min() < 0):
+    if shaped and not positions and array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise DataError(f"{site}: there is class {array.min()}; classes are whole numbers from 0 on")
+    if not shaped or array.dtype.kind not in "iu":
         whose = "one per sample, or per position of each" if positions else "one per sample"
         raise DataError(
             f"{site}: classes are whole numbers from 0 on, {whose}, not {array.dtype} of the shape {list(array.shape)}"

@@ -92,11 +92,12 @@ def open_calibration(
     count = min(limit if classes is None else limit_labelled or limit, total)
     notes = list(dict.fromkeys(note for part in admitted for note in part.notes))
     if slots.fixed and count % slots.batch:
-        notes.append(f"the last {count % slots.batch} of {count} samples do not fill a batch of {slots.batch}")
+        notes.append(f"{count % slots.batch} of {count} samples are left out: they fill no batch of {slots.batch}")
         count -= count % slots.batch
     if not count:
         raise DataError(
-            f"the calibration data have {total} samples, the network takes {slots.batch} at once; give that many"
+            f"the network takes {slots.batch} samples at once, and {min(limit, total)} of {total} are to be used; give "
+            "or allow more"
         )
     if count < total:
         notes.append(f"{count} of {total} samples are used, evenly spread")

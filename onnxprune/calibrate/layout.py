@@ -134,7 +134,7 @@ def picture_sizes(slot: Slot) -> tuple[int, int, int]:
 
 
 def size_note(slot: Slot, assumed: Container[str]) -> str:
-    """Say which size pictures have where the network takes any and nobody gave one; nothing elsewhere.
+    """Say which size pictures have where the network leaves it open and nobody gave one; nothing elsewhere.
 
     Parameters
     ----------
@@ -147,5 +147,6 @@ def size_note(slot: Slot, assumed: Container[str]) -> str:
     free = slot.dims[2:] if channel_axis(slot) == -3 else slot.dims[1:3]
     if slot.name not in assumed or None not in free:
         return ""
-    sizes = ",".join(map(str, slot.one))
-    return f"pictures may have any size, {height}x{width} is assumed: give another as --input-shape {slot.name}:{sizes}"
+    sizes = ",".join(map(str, slot.shape))
+    another = f"give another as --input-shape {slot.name}:{sizes}"
+    return f"the network leaves the size of pictures open, {height}x{width} is assumed: {another}"

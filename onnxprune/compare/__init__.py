@@ -3,5 +3,6 @@
 from onnxprune.compare.comparing import compare_files
 from onnxprune.compare.comparison import Comparison
 from onnxprune.compare.flags import compare_parser, comparison
+from onnxprune.compare.journal import Journal, require_free
 
-__all__ = ["Comparison", "compare_files", "compare_parser", "comparison"]
+__all__ = ["Comparison", "Journal", "compare_files", "compare_parser", "comparison", "require_free"]

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def compare_files(
         None where `asked.making` says how they are made.
     asked : Comparison
     journal : Path, optional
-        Where results under shift are kept until all is done: an interrupted comparison goes on from there.
+        Where results under shift are kept as they come: an interrupted comparison goes on from there. Whoever gave it
+        closes it.
     clock : Clock, optional
 
     Returns
@@ -105,12 +107,13 @@ def compare_files(
         controls = [open_runner(each.model, name=each.name) for each in apart]
     scored, data = scored_outputs(runners[0], data, network, asked)
     inputs = open_shifts(runners[0], scored.classes, data, network, asked) if asked.shifts else None
-    keys = [each.facts["sha256"] for each in opened], asked.request(), inputs.inputs.digest if inputs else ""
-    notes = Journal(journal, json.dumps(keys, sort_keys=True))
+    key = [inputs.inputs.digest if inputs else "", _key((*opened, *apart), asked, providers)]
+    notes = Journal(journal if asked.shifts else None, json.dumps(key, sort_keys=True))
     if inputs is not None and asked.making is not None:
         for made in sought(opened[0].model, inputs, partial(open_runner, name="a pruned network"), asked, notes, clock):
             runners.append(made.runner)
-            opened.append(_described(made.model, f"pruned-{made.ratio:.4g}", asked))
+            model = replace(made.model, path=None, data_files=())  # it is in no file
+            opened.append(_described(model, f"pruned-{made.ratio:.4g}", asked))
     with clock.stage("compare", data.count):
         judged, first = judged_by(runners, data, network, scored.labelled, clock)
     told = [{name: pair.facts() for name, pair in found.pairs.items()} for found in judged]
@@ -125,7 +128,6 @@ def compare_files(
     if inputs is not None:
         names = [each.name for each in (*opened, *apart)]
         shifted = shifts_of(inputs.of([*runners, *controls], names), removed, asked, notes, clock)
-    notes.close()
     return {
         "kind": "compare",
         "original": opened[0].facts,
@@ -152,6 +154,17 @@ def compare_files(
     }
 
 
+def _key(opened: Sequence[_Opened], asked: Comparison, providers: Sequence[str]) -> list[Any]:
+    """What results depend on beside the inputs."""
+    files = [file for each in opened for file in each.model.data_files]
+    learnt = None if asked.making is None else asked.making.calib
+    if isinstance(learnt, str | PathLike):
+        files += [Path(learnt), *sorted(Path(learnt).rglob("*"))]
+    stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+    request = {name: value for name, value in asked.request().items() if name != "fail_if"}
+    return [[each.facts["sha256"] for each in opened], stamps, request, list(providers), versions()]
+
+
 def _shown(told: Sequence[dict[str, Any]], data: Calibration, network: Network) -> None:
     """Name inputs that changed their class by their place in the data, and draw those that are pictures, some each."""
     changed = [figures["flipped"] for outputs in told for figures in outputs.values() if figures["flipped"]]
@@ -167,8 +180,11 @@ def _names(others: Sequence[Path]) -> list[str]:
     """Names for messages and tables: of the files, with their folders where those alone tell them apart."""
     short = [path.stem for path in others]
     names = [str(path) if short.count(path.stem) > 1 else path.stem for path in others]
-    again = [names[:number].count(name) for number, name in enumerate(names)]  # one file, given twice
-    return ["original", *(f"{name} ({count + 1})" if count else name for name, count in zip(names, again, strict=True))]
+    told = ["original"]
+    for name in names:
+        again = [*told, "control"].count(name) + sum(each.startswith(f"{name} (") for each in told)
+        told.append(f"{name} ({again + 1})" if again else name)  # one file, given twice, or one of that name
+    return told
 
 
 def _opened(path: Path, name: str, asked: Comparison, clock: Clock) -> _Opened:

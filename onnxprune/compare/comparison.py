@@ -116,6 +116,12 @@ class Comparison:
         return self.corruptions or self.noise or self.potential or self.features
 
     @property
+    def files(self) -> list[Path]:
+        """Files that are read beside the networks."""
+        named = [self.data, self.labels, self.control, None if self.making is None else self.making.calib]
+        return [Path(file) for file in named if isinstance(file, str | Path) and Path(file).is_file()]
+
+    @property
     def scale(self) -> Scale | None:
         """What pictures are fed as; None is found out."""
         return wished(span=self.input_range, mean=self.mean, std=self.std)

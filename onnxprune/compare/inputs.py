@@ -6,7 +6,6 @@ They are read anew for each pass over them, so that any number will do; few enou
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,8 @@ _KEPT = 1 << 29
 """Bytes of samples that stay in memory between passes."""
 _CHUNK, _CHUNK_BYTES = 256, 1 << 26
 """Samples, and bytes of them, that are changed at once, whatever the network's batches are."""
+_LARGEST = 1e18
+"""What can be squared in float32."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Inputs:
     ----------
     data : Calibration
     slots : Slots
-    batches : int
+    size : int
         How many make a chunk.
     low, high, mean : ndarray
         The least, the largest and the mean value that there is, of each channel.
@@ -44,7 +45,7 @@ class Inputs:
 
     data: Calibration
     slots: Slots
-    batches: int
+    size: int
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     mean: NDArray[np.float32]
@@ -65,16 +66,12 @@ class Inputs:
 
     def steps(self, count: int) -> int:
         """Number of chunks of so many samples."""
-        return -(-count // self._size)
-
-    @property
-    def _size(self) -> int:
-        return self.batches * self.slots.batch
+        return -(-count // self.size)
 
     def chunks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the number of the first sample of each chunk, and the chunk."""
         start = 0
-        for part in self.kept or _read(self.data, self.slots, self.batches):
+        for part in self.kept or _read(self.data, self.slots):
             yield start, part
             start += len(part)
 
@@ -82,8 +79,8 @@ class Inputs:
         """Yield numbers of some samples, evenly spread since classes may come one after the other, and those."""
         count = min(wanted, self.count)
         numbers = np.arange(count) * self.count // count
-        for start in range(0, count, self._size):
-            own = numbers[start : start + self._size]
+        for start in range(0, count, self.size):
+            own = numbers[start : start + self.size]
             read = list(self.data.some(own, self.slots))
             rows = np.concatenate([batch.feeds[self.slots.inputs[0].name] for batch in read])
             asked = np.isin(np.concatenate([batch.numbers for batch in read]), own)
@@ -114,30 +111,32 @@ def open_inputs(
     DataError
         If samples are of several sizes.
     """
-    each = 4 * int(np.prod(slots.inputs[0].one))
-    batches = max(min(_CHUNK, _CHUNK_BYTES // max(each, 1)) // slots.batch, 1)
     known = data.labels if data.labels is not None and data.labels.ndim == 1 else None
-    kept: list[NDArray[np.float32]] | None = [] if each * data.count <= _KEPT else None
-    truth, ranges, sums = [], [], []
-    for part in _read(data, slots, batches):
+    kept: list[NDArray[np.float32]] | None = []
+    truth, ranges, sums, size, bytes_ = [], [], [], 1, 0
+    for part in _read(data, slots):
         over = tuple(place for place in range(part.ndim) if axis is None or place != axis % part.ndim)
         ranges.append([part.min(axis=over, keepdims=True), part.max(axis=over, keepdims=True)])
         wide = part.astype(np.float64)
         sums.append([wide.sum(axis=over, keepdims=True), np.square(wide).sum(axis=over, keepdims=True)])
         truth.append(np.zeros(len(part), np.int64) if known is not None else answers(part))
-        if kept is not None:
-            kept.append(part)
+        size, bytes_ = max(size, len(part)), bytes_ + part.nbytes
+        kept = [*kept, part] if kept is not None and bytes_ <= _KEPT else None
     low, high = np.min([low for low, _ in ranges], axis=0), np.max([high for _, high in ranges], axis=0)
     total, squares = np.sum(sums, axis=0)
-    found = np.concatenate(truth)
-    values = len(found) * each / 4
+    found, values = np.concatenate(truth), bytes_ / 4
     spread = float(np.sqrt(max(squares.sum() / values - (total.sum() / values) ** 2, 0.0)))
+    if high.max() > _LARGEST or low.min() < -_LARGEST:
+        raise DataError(
+            f"--corruptions, --noise, --potential and --features change numbers up to {_LARGEST:g}, and the data hold "
+            f"{low.min():g} to {high.max():g}; scale them"
+        )
     return Inputs(
         data,
         slots,
-        batches,
+        size,
         low,
-        np.where(high > low, high, low + 1).astype(np.float32),
+        np.where(high > low, high, low + np.maximum(abs(low), 1)).astype(np.float32),
         np.asarray(total * (total.size / values), dtype=np.float32),
         spread,
         found if known is None else known[: len(found)],
@@ -145,14 +144,20 @@ def open_inputs(
     )
 
 
-def _read(data: Calibration, slots: Slots, batches: int) -> Iterator[NDArray[np.float32]]:
-    """Read all samples, so many batches at once."""
+def _read(data: Calibration, slots: Slots) -> Iterator[NDArray[np.float32]]:
+    """Read all samples, chunk by chunk."""
     (slot,) = slots.inputs
-    read = data.start(np.arange(data.count))
-    shape: tuple[int, ...] = ()
-    while parts := [batch.feeds[slot.name] for batch in islice(read, batches)]:
-        shapes = {part.shape[1:] for part in parts} | ({shape} if shape else set())
-        if len(shapes) != 1:
+    waiting: list[NDArray[np.float32]] = []
+    count = 0
+    for batch in data.start(np.arange(data.count)):
+        rows = batch.feeds[slot.name].astype(np.float32, copy=False)
+        if waiting and rows.shape[1:] != waiting[0].shape[1:]:
             raise DataError("--corruptions, --noise, --potential and --features take samples of one size; give such")
-        shape = shapes.pop()
-        yield np.concatenate(parts).astype(np.float32)
+        size = max(min(_CHUNK, _CHUNK_BYTES // max(rows[0].nbytes, 1)), 1)
+        waiting, count = [*waiting, rows], count + len(rows)
+        while count >= size:
+            whole = np.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+            yield whole[:size]
+            waiting, count = [whole[size:]], count - size
+    if count:
+        yield np.concatenate(waiting)

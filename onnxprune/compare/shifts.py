@@ -32,6 +32,7 @@ CLEAN = "clean"
 """Inputs as they are."""
 _USUAL = 3
 """Severity that potentials and excess errors are told for, as published."""
+_HALF = float(np.finfo(np.float16).max)
 _MAPS, _FEWEST_MAPS = 96, 4
 """Pictures of what networks go by, of all together, and inputs that there are some of in any case."""
 _NOISES = LEVELS[2::3]
@@ -81,13 +82,15 @@ class Shifts:
                     found = partial(self.wrong, changes[name], part, start)
                     wrong[name] += journal.once(f"{before}{name}/{start}", found)
                     clock.progress.advance()
-        shares = {name: (count / self.inputs.count).tolist() for name, count in wrong.items()}
+        known = max(int((self.inputs.truth >= 0).sum()), 1)
+        shares = {name: (count / known).tolist() for name, count in wrong.items()}
         return {name: journal.once(before + name, partial(shares.get, name)) for name in changes}
 
     def wrong(self, change: Change, part: NDArray[np.float32], start: int) -> list[int]:
-        """Wrong answers of each network on a chunk of changed inputs."""
+        """Wrong answers of each network on a chunk of changed inputs, those left out whose class is not known."""
         changed, truth = change(part, start), self.inputs.truth[start : start + len(part)]
-        return [int((answers_of(predict(changed)) != truth).sum()) for predict in self.predict]
+        known = truth >= 0
+        return [int((answers_of(predict(changed)) != truth)[known].sum()) for predict in self.predict]
 
     def distributions(self, seed: int) -> dict[str, Change]:
         """What inputs are changed by for potentials: nothing, each corruption as published, and noise."""
@@ -164,9 +167,10 @@ def open_shifts(original: Runner, output: str | None, data: Calibration, network
         )
     slots = Slots.of(network)
     if len(slots.inputs) != 1 or slots.inputs[0].dtype.kind != "f" or slots.inputs[0].axis != 0:
+        takes = ", ".join(f"'{slot.name}' {slot.dtype} {list(slot.shape)}" for slot in slots.inputs)
         raise DataError(
-            "--corruptions, --noise, --potential and --features change the one input of numbers that a network has, "
-            "samples along its first axis"
+            "--corruptions, --noise, --potential and --features change inputs of networks that take one tensor of "
+            f"floats, samples along its first axis, and this one takes {takes}; leave them out"
         )
     (slot,) = slots.inputs
     axis = channel_axis(slot) if len(slot.shape) == 4 else None
@@ -188,7 +192,10 @@ def _scores(slot: Slot, output: str, batch: int, runner: Runner, inputs: NDArray
     devices, which make ready for each number of inputs anew."""
     full, found = slot.dims[0] is not None or runner.provider != CPU, []
     for start in range(0, len(inputs), batch):
-        part = inputs[start : start + batch].astype(slot.dtype)
+        part = inputs[start : start + batch]
+        if slot.dtype == np.float16:  # changed ones may be larger than there are numbers
+            part = np.clip(part, -_HALF, _HALF)
+        part = part.astype(slot.dtype)
         lacking = batch - len(part) if full else 0
         wide = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
         scores = runner.run({slot.name: wide})[output]
@@ -250,15 +257,15 @@ def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> d
 
 def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, clock: Clock) -> dict[str, Any]:
     count = min(asked.inputs, shifts.inputs.count)
-    total, done = np.zeros((len(shifts.predict) - 1, len(LEVELS), 2)), 0
+    total, done = np.zeros((len(shifts.predict) - 1, len(LEVELS), 3)), 0
     with clock.stage("noise", shifts.inputs.steps(count) * asked.draws):
         for _, part in shifts.inputs.some(count):
             for draw in range(asked.draws):
-                found = journal.once(f"noise/{draw}/{done}", partial(_similar, shifts, part, done, draw, asked.seed))
-                total += np.asarray(found) * (len(part) / (count * asked.draws))
+                total += journal.once(f"noise/{draw}/{done}", partial(_similar, shifts, part, done, draw, asked.seed))
                 clock.progress.advance()
             done += len(part)
-    every = [{"agreement": rows[:, 0].tolist(), "distance": rows[:, 1].tolist()} for rows in total]
+    told = total[:, :, :2] / np.maximum(total[:, :, 2:], 1)
+    every = [{"agreement": rows[:, 0].tolist(), "distance": rows[:, 1].tolist()} for rows in told]
     return {
         "levels": list(LEVELS),
         "inputs": count,

@@ -55,7 +55,7 @@ def thumbnails(data: Calibration, network: Network, numbers: Iterable[int]) -> d
 
 
 def shrunk(picture: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Means of square blocks of a picture, so that it is small enough.
+    """Means of blocks of a picture, square where it is not too narrow, so that it is small enough.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ def shrunk(picture: NDArray[np.generic]) -> NDArray[np.float32]:
     ndarray of float32
     """
     times = -(-max(picture.shape[:2]) // _EDGE)
-    height, width = (size // times * times for size in picture.shape[:2])
+    down, across = (min(times, size) for size in picture.shape[:2])
+    height, width = (size // step * step for size, step in zip(picture.shape[:2], (down, across), strict=True))
     cut = picture[:height, :width].astype(np.float32)
-    return np.asarray(cut.reshape(height // times, times, width // times, times, -1).mean(axis=(1, 3)))
+    return np.asarray(cut.reshape(height // down, down, width // across, across, -1).mean(axis=(1, 3)))

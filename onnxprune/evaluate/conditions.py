@@ -162,10 +162,9 @@ class Condition:
         return [*said, *self._broken(facts)]
 
     def _hint(self) -> str:
-        if self.output is not None:
-            return f" in output '{self.output}'"
+        where = "" if self.output is None else f" in output '{self.output}'"
         needs = ("top1", "top5", "calibration_error", "perplexity")
-        return "; it needs --labels" if self.measure.startswith(needs) else ""
+        return f"{where}; it needs --labels" if self.measure.startswith(needs) else where
 
     def _broken(self, facts: Facts) -> Iterator[str]:
         """Name networks of which it cannot be told: there is no figure where an output is not finite or was left out.

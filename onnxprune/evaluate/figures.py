@@ -169,7 +169,8 @@ class _Answers:
         for which, hit in enumerate(hits):
             own, every = logs[which][known, truth], logs[which][known]
             self.right[which] += hit.sum()
-            self.among[which] += (((every > own[:, None]).sum(axis=1) < _TOP) & (answers[which][known] >= 0)).sum()
+            ahead = (every > own[:, None]) | ((every == own[:, None]) & (np.arange(classes) < truth[:, None]))
+            self.among[which] += ((ahead.sum(axis=1) < _TOP) & (answers[which][known] >= 0)).sum()
             self.surprise[which] -= own.sum()
             self.calibration[which].add(shares[which][known].max(axis=1), hit)
 

@@ -44,6 +44,8 @@ NEAR = 0.01
 LEVELS = tuple(0.7 * number / 14 for number in range(15))
 """Noise that is added to inputs, as shares of their standard deviation."""
 _BOOTSTRAPS = 1000
+_AT_ONCE = 1 << 26
+"""Bytes of inputs that noise is drawn for at once."""
 
 
 def potential(ratios: Sequence[float], errors: Sequence[float], original: float, *, delta: float = DELTA) -> float:
@@ -191,22 +193,26 @@ def noise_similarity(
 
     Returns
     -------
-    ndarray (networks, levels, 2)
-        Share of equal classes, and mean distance of probabilities.
+    ndarray (networks, levels, 3)
+        Sums over inputs and draws: of classes that are equal, of distances of probabilities, and of inputs, those that
+        the original names no class of left out.
     """
-    found = np.zeros((len(others), len(levels), 2))
+    found = np.zeros((len(others), len(levels), 3))
     spread = float(inputs.std()) if spread is None else spread
+    batch = max(min(batch, _AT_ONCE // max(inputs[:1].nbytes, 1)), 1)
     for draw, start in itertools.product(draws, range(0, len(inputs), batch)):
         part = inputs[start : start + batch]
         noise = [np.random.default_rng([seed, 13, draw, first + start + number]) for number in range(len(part))]
-        drawn = np.stack([rng.uniform(-1, 1, part.shape[1:]) for rng in noise]).astype(np.float32)
+        drawn = np.stack([rng.uniform(-1, 1, part.shape[1:]).astype(np.float32) for rng in noise])
         for place, level in enumerate(levels):
             moved = part + np.float32(level * spread) * drawn
             scores = original(moved)
-            logs, answers = log_shares(scores), answers_of(scores)
+            told = answers_of(scores) >= 0
+            logs, answers = log_shares(scores[told]), answers_of(scores[told])
             for number, other in enumerate(others):
-                scores = other(moved)
+                scores = other(moved)[told]
                 own = log_shares(scores)
-                found[number, place, 0] += ((answers_of(scores) == answers) & (answers >= 0)).sum()
+                found[number, place, 0] += (answers_of(scores) == answers).sum()
                 found[number, place, 1] += np.linalg.norm(np.exp(own) - np.exp(logs), axis=1).sum()
-    return found / (len(inputs) * len(draws))
+                found[number, place, 2] += told.sum()
+    return found
