@@ -270,7 +270,7 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
         raise DataError("no samples of one size fill a batch to tell accuracy by; give more, or leave the labels out")
     if scores is not None and labels is not None:
         exam = set_exam(model.copy(), scores, held, labels, network.providers)
-    data, lesson = _data(learnt, network, options, labels), None
+    data, lesson = replace(_data(learnt, network, options, labels), alike=calibration.alike), None
     if options.allocation == "accuracy" and learns and scores is not None:
         lesson = _lesson(network, calibration, options, scores, np.concatenate([batch.numbers for batch in learnt]))
     return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam, lesson, analysis.costs)

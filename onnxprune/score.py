@@ -64,6 +64,7 @@ class Scorer:
             layers=known.layers,
             worth=known.worth,
             salience=known.salience,
+            alike=known.alike,
         )
         return self.method(channels, np.random.default_rng([self.seed, number]))
 

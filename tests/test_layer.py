@@ -60,6 +60,33 @@ def test_the_ridge_holds_on_to_weights_where_the_data_shows_nothing() -> None:
     np.testing.assert_allclose(weights[unseen], problem.held[unseen], rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_anchored_layer_misses_every_candidate_by_its_share(kind: str, shape: dict[str, int]) -> None:
+    problem = drawn(4, kind=kind, candidates=4, **shape)
+    layer, shares = problem.layer, np.array([0.4, 0.1, 0.0, 0.5])
+    anchored, held = layer.anchored(shares), layer.solve(problem.members)
+    close = {"rel": 1e-6, "abs": 1e-8 * layer.energy}
+    for kept in subsets(problem):
+        weights = anchored.solve(np.array(kept, dtype=np.int64))
+        further = 0.0
+        for member, columns in zip(layer.members, layer.blocks, strict=True):
+            lengths = np.square(held[columns]).sum()
+            gap = np.square(weights[columns] - held[columns]).sum()
+            further += layer.energy * shares[member] * gap / lengths if lengths > 1e-20 else 0.0
+        assert anchored.loss(weights) == pytest.approx(layer.loss(weights) + further, **close)
+        gone = sum(shares[list(set(range(4)) - set(kept))])
+        if all(np.square(held[columns]).sum() > 1e-20 for columns in layer.blocks):
+            assert (
+                anchored.loss(weights)
+                >= layer.loss(layer.solve(np.array(kept, dtype=np.int64)))
+                + (layer.energy * gone * (1 - 1e-9))
+                - 1e-8 * layer.energy
+            )
+    assert np.array_equal(layer.gram, problem.layer.gram)  # the layer itself is not changed
+    np.testing.assert_allclose(anchored.solve(problem.members), held, atol=1e-6 * np.abs(held).max(initial=1e-30))
+
+
 @pytest.mark.parametrize("order", [1, 3, 40])
 def test_a_matrix_that_rounding_made_indefinite_has_a_factor(order: int) -> None:
     vector = np.random.default_rng(order).standard_normal(order)

@@ -365,6 +365,27 @@ def test_with_data_every_choice_is_sound(method: Recipe, case: str) -> None:
     assert_sound(channels, method(channels, seeded()))
 
 
+@pytest.mark.parametrize("case", OBSERVED)
+def test_with_data_that_is_not_alike_the_default_is_sound(case: str) -> None:
+    for rows in (0, ROWS):
+        channels = replace(told(OBSERVED[case], rows=rows), alike=False)
+        assert_sound(channels, METHODS["auto"](channels, seeded()))
+
+
+def test_weights_have_a_say_where_data_is_not_alike() -> None:
+    """A channel that made-up data never shows, and that may contribute most, goes first or stays."""
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((300, N))
+    rows[:, 5] = 0.0
+    outgoing = rng.standard_normal((N, 4, 1))
+    outgoing[5] *= 6
+    layer = moments(rows, outgoing[:, :, 0], np.arange(N)[:, None])
+    channels = Channels((rng.standard_normal((N, 6)),), None, (outgoing,), "Relu", layers=(layer,), worth=(1.0,))
+    order = METHODS["auto"](channels, seeded()).order.tolist()
+    assert order[-1] == 5
+    assert METHODS["auto"](replace(channels, alike=False), seeded()).order[0] == 5
+
+
 def test_one_channel_with_data() -> None:
     for method in METHODS.values():
         channels = told((observed(n=1),), n=1)

@@ -272,3 +272,13 @@ def test_nothing_is_left_out_where_there_are_no_classes() -> None:
     x = figures.input("n", 1, 28, 28)
     proto = figures.done(figures.gemm(figures.add("Flatten", x), 10, 784))
     assert "surest" not in synthesise(network(proto), count=8, scale=wished(span="0,1")).notes[0]
+
+
+def test_only_some_of_what_is_made_up_is_much_like_what_networks_see() -> None:
+    flat = Net(seed=1)
+    digits = flat.done(flat.gemm(flat.input("n", 784), 5, 784))
+    grey = Net(seed=1)
+    pooled = grey.done(grey.add("GlobalAveragePool", grey.conv(grey.input("n", 1, 28, 28), 4, 1)))
+    assert synthesise(network(digits), count=4).alike and synthesise(network(pooled), count=4).alike
+    for proto in (convolutional(), perceptron()):
+        assert not synthesise(network(proto), count=4).alike

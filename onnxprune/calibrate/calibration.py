@@ -46,6 +46,8 @@ class Calibration:
         Begins to read the samples of some numbers, ascending, anew, batch by batch.
     places : ndarray of int (count,) or None
         Where each sample is in the source, counted from 0; None where they are all that there are.
+    alike : bool
+        Whether samples are what the network sees, or much like it; what is made up may be so in its statistics alone.
     """
 
     origin: str
@@ -54,6 +56,7 @@ class Calibration:
     labels: NDArray[np.int64] | None
     start: Callable[[NDArray[np.int64]], Iterator[Batch]] = field(repr=False)
     places: NDArray[np.int64] | None = None
+    alike: bool = True
 
     def place(self, number: int) -> int:
         """Where a sample is in the source."""

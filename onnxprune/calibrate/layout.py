@@ -139,14 +139,13 @@ def size_note(slot: Slot, assumed: Container[str]) -> str:
     Parameters
     ----------
     slot : Slot
-        Of pictures.
     assumed : container of str
         Inputs whose symbolic dimensions nobody gave.
     """
-    _, height, width = picture_sizes(slot)
     free = slot.dims[2:] if channel_axis(slot) == -3 else slot.dims[1:3]
-    if slot.name not in assumed or None not in free:
+    if channel_axis(slot) is None or slot.name not in assumed or None not in free:
         return ""
+    _, height, width = picture_sizes(slot)
     sizes = ",".join(map(str, slot.shape))
     another = f"give another as --input-shape {slot.name}:{sizes}"
     return f"the network leaves the size of pictures open, {height}x{width} is assumed: {another}"

@@ -37,11 +37,15 @@ _ENOUGH = 32
 
 @dataclass(frozen=True)
 class _Made:
-    """How samples of one input are made by their numbers, what the report says, and how many there are at most."""
+    """How samples of one input are made by their numbers, what the report says, and how many there are at most.
+
+    `alike` are those that are much like what the network sees.
+    """
 
     make: Callable[[int], NDArray[Any]]
     note: str
     most: int | None = None
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def synthesise(network: Network, *, count: int, seed: int = 0, scale: Scale | No
         every = enumerate(_samples(network, slots, made, wish))
         return batched(((number, sample) for number, sample in every if number in wanted), slots)
 
-    return Calibration("synthetic", tuple(item.note for item in made.values()), wish.count, None, start)
+    alike = len(made) == len(slots.inputs) and all(item.alike for item in made.values())
+    return Calibration("synthetic", tuple(item.note for item in made.values()), wish.count, None, start, alike=alike)
 
 
 def _samples(network: Network, slots: Slots, made: Mapping[str, _Made], wish: _Wish) -> Iterator[Feeds]:
@@ -163,7 +168,8 @@ def _pictures(
     pictures = draw(count, sizes, rng)
     if slot.dtype == np.uint8:
         bytes_ = np.ascontiguousarray(np.moveaxis(pictures, 1, -1) if channel_axis(slot) == -1 else pictures)
-        return _Made(lambda number: bytes_[number : number + 1], f"input '{slot.name}': {kind}, as bytes{size}")
+        note = f"input '{slot.name}': {kind}, as bytes{size}"
+        return _Made(lambda number: bytes_[number : number + 1], note, alike=figures)
     scale, note = wish.scale, f"pictures are fed as {wish.scale.name}" if wish.scale is not None else ""
     if scale is None:
         few = int(np.clip(_PIXELS // (sizes[1] * sizes[2]), 16, _TRIED))
@@ -175,6 +181,7 @@ def _pictures(
     return _Made(
         lambda number: scaled(chosen[number : number + 1].astype(np.float32), slot, fed),
         f"input '{slot.name}': {kind}; {note}{size}",
+        alike=figures,
     )
 
 
@@ -188,7 +195,7 @@ def _texts(network: Network, slots: Slots, tokens: Tokens, wish: _Wish, rng: np.
         own = own[: len(own) // slots.batch * slots.batch] if slots.fixed else own
         if len(own) >= min(_ENOUGH, wish.count):
             note = f"input '{slot.name}': {len(own)} texts of {slot.one[1]} tokens that the network writes itself"
-            return _Made(lambda number: own[number].reshape(slot.one).astype(slot.dtype), note, len(own))
+            return _Made(lambda number: own[number].reshape(slot.one).astype(slot.dtype), note, len(own), alike=True)
     return _Made(lambda number: ids[number].reshape(slot.one), note)
 
 

@@ -11,7 +11,7 @@ The ridge pulls towards the weights that are there, not towards zero: a directio
 them. Moments of any number of samples have one size, so that data is streamed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ __all__ = ["Layer", "factorised", "prefix_losses"]
 Floats = NDArray[np.float64]
 # A matrix that rounding has made indefinite gets this much of its mean diagonal, then ten times as much, and so on.
 _JITTER, _TRIES, _SMALLEST = 1e-10, 9, 1e-120
+# Of the longest rows of weights: shorter ones are nothing to hold on to.
+_SHORT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,34 @@ class Layer:
             factor = factorised(self.gram[np.ix_(columns, columns)])
             weights[columns] = cho_solve((factor, True), self.cross[columns])
         return weights
+
+    def anchored(self, shares: Floats) -> "Layer":
+        """Miss every candidate by a share of the energy more than the data says, whatever the others make up for.
+
+        With W the weights where all stay, a further ridge of each candidate j holds on to its own rows W_j:
+
+            loss(W̃) + Σ δ_j ‖W̃_j − W_j‖²,    δ_j ‖W_j‖² = share_j · energy
+
+        Data that shows a candidate seldom, but is not what the network will see, says little against it.
+
+        Parameters
+        ----------
+        shares : ndarray (c,)
+            Of all candidates.
+
+        Returns
+        -------
+        Layer
+        """
+        weights = self.solve(np.unique(self.members))
+        lengths = np.square(weights[self.blocks]).sum(axis=(1, 2))
+        least = max(float(lengths.max(initial=0.0)) * _SHORT, _SMALLEST)
+        held = self.energy * shares[self.members] / np.maximum(lengths, least)
+        gram, cross = self.gram.copy(), self.cross.copy()
+        columns, times = self.blocks.ravel(), np.repeat(held, self.blocks.shape[1])
+        gram[columns, columns] += times
+        cross[columns] += times[:, None] * weights[columns]
+        return replace(self, gram=gram, cross=cross, energy=self.energy + float(held @ lengths))
 
     def loss(self, weights: Floats) -> float:
         """Loss of any weights (n, k), ridge included."""

@@ -3,6 +3,10 @@
 Taking away from all channels (block-wise optimal brain surgeon) does better than adding to none where more than a few
 stay. Where the readers are reached, channels are picked again, with exchanges. Where data says nothing of a group,
 `coreset` orders it.
+
+Data that is made up, and like what the network sees in its statistics alone, shows some channels too seldom. Weights
+then have as much of a say as the data: taking a channel away costs, beyond what readers miss of it, its share of what
+all channels can contribute at most (`mussay.importance`) of all that there is to miss.
 """
 
 from collections.abc import Sequence
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from onnxprune.coreset.layer import Layer
 from onnxprune.coreset.selection import backward, exchanged, forward
 from onnxprune.methods.interface import Channels, Choice
+from onnxprune.methods.mussay import importance
 from onnxprune.methods.order import by_rank
 from onnxprune.methods.recipe import Recipe
 from onnxprune.methods.submodular import without_data
@@ -25,7 +30,7 @@ _ROUNDS, _WIDE = 32, 1152
 
 
 def auto(channels: Channels, rng: np.random.Generator) -> Choice:
-    """Order by elimination on the original's activations.
+    """Order by elimination on the original's activations, and by the weights where data is not alike.
 
     Parameters
     ----------
@@ -40,6 +45,10 @@ def auto(channels: Channels, rng: np.random.Generator) -> Choice:
     """
     if not channels.layers:
         return without_data(channels, rng)
+    if not channels.alike:
+        shares = importance(channels)
+        order = backward([layer.anchored(shares) for layer in channels.layers], channels.worth, channels.count)
+        return Choice(order, by_rank(order))
     order = backward(channels.layers, channels.worth, channels.count)
     choice = Choice(order, by_rank(order))
     return choice if channels.rows is not None else replace(choice, select=_Again(channels.count))

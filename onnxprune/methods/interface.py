@@ -50,6 +50,8 @@ class Channels:
         What a unit of the loss of each layer is worth.
     salience : ndarray (n,) or None
         What derivatives say of each channel, higher is more important; comparable between groups.
+    alike : bool
+        Whether the data is what the network sees, or much like it; else weights have a say, too.
     """
 
     incoming: Sequence[Reals]
@@ -62,6 +64,7 @@ class Channels:
     layers: tuple[Layer, ...] = ()
     worth: tuple[float, ...] = ()
     salience: NDArray[np.float64] | None = None
+    alike: bool = True
 
     @property
     def count(self) -> int:

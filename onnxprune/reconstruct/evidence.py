@@ -46,7 +46,8 @@ _ENOUGH = 512
 class Data:
     """Batches of inputs, the number of samples in them, where they are run, and the seed of what is drawn of them.
 
-    `counts` are the samples of each batch, `classes` theirs where they are known.
+    `counts` are the samples of each batch, `classes` theirs where they are known. `alike` tells whether they are what
+    the network sees, or much like it.
     """
 
     batches: Sequence[Feeds]
@@ -55,6 +56,7 @@ class Data:
     seed: int = 0
     counts: tuple[int, ...] = ()
     classes: tuple[NDArray[np.int64], ...] = ()
+    alike: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ class Evidence:
 
     That is one over its targets' variance, times the share of a residual stream's variance that they bring to it.
     `solved` gives the weights and biases that the readers have where some of the group's channels stay.
-    `salience` is what derivatives say of the group's channels, (n,), where a method asks for it.
+    `salience` is what derivatives say of the group's channels, (n,), where a method asks for it. `alike` is the data's.
     """
 
     layers: tuple[Layer, ...]
     worth: tuple[float, ...]
     solved: Callable[[NDArray[np.int64]], Changed] | None = None
     salience: NDArray[np.float64] | None = None
+    alike: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def gather(work: Workpiece, data: Data) -> Iterator[Evidence]:
                 total = sum(layer.energy for layer in made)
                 layers += [layer for layer in made if layer.members.size]
                 worth += [shares[reader.result] / max(total, 1e-30) for layer in made if layer.members.size]
-            yield Evidence(tuple(layers), tuple(worth), partial(_solved, parts) if layers else None)
+            solved = partial(_solved, parts) if layers else None
+            yield Evidence(tuple(layers), tuple(worth), solved, alike=data.alike)
 
 
 _Part = tuple[Reader, Moments, list[Layer], NDArray[np.float64]]
