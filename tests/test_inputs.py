@@ -80,6 +80,12 @@ def test_known_classes_are_the_truth_and_nothing_is_run() -> None:
     assert open_inputs(data_of(SAMPLES, slots, labels), slots, -3, never).truth.tolist() == labels.tolist()
 
 
+def test_samples_without_any_class_are_refused() -> None:
+    slots = slots_of(SAMPLES, 4)
+    with pytest.raises(DataError, match="no sample one is known"):
+        open_inputs(data_of(SAMPLES, slots, np.full(24, -1)), slots, -3, answers)
+
+
 def test_constant_channels_have_a_range() -> None:
     found = opened(np.ones_like(SAMPLES), -3)
     assert (found.high - found.low == 1).all() and found.spread == 0

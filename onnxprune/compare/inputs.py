@@ -109,7 +109,7 @@ def open_inputs(
     Raises
     ------
     DataError
-        If samples are of several sizes.
+        If samples are of several sizes, hold numbers that are too large, or have no class.
     """
     known = data.labels if data.labels is not None and data.labels.ndim == 1 else None
     kept: list[NDArray[np.float32]] | None = []
@@ -124,12 +124,18 @@ def open_inputs(
         kept = [*kept, part] if kept is not None and bytes_ <= _KEPT else None
     low, high = np.min([low for low, _ in ranges], axis=0), np.max([high for _, high in ranges], axis=0)
     total, squares = np.sum(sums, axis=0)
-    found, values = np.concatenate(truth), bytes_ / 4
+    found = np.concatenate(truth) if known is None else known[: sum(map(len, truth))]
+    values = bytes_ / 4
     spread = float(np.sqrt(max(squares.sum() / values - (total.sum() / values) ** 2, 0.0)))
     if high.max() > _LARGEST or low.min() < -_LARGEST:
         raise DataError(
             f"--corruptions, --noise, --potential and --features change numbers up to {_LARGEST:g}, and the data hold "
             f"{low.min():g} to {high.max():g}; scale them"
+        )
+    if found.max() < 0:
+        raise DataError(
+            "--corruptions, --noise, --potential and --features go by classes, and of no sample one is known: label "
+            "some, or leave labels out and see that the original's outputs are finite"
         )
     return Inputs(
         data,
@@ -139,7 +145,7 @@ def open_inputs(
         np.where(high > low, high, low + np.maximum(abs(low), 1)).astype(np.float32),
         np.asarray(total * (total.size / values), dtype=np.float32),
         spread,
-        found if known is None else known[: len(found)],
+        found,
         kept,
     )
 

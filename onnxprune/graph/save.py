@@ -230,7 +230,7 @@ def _reporting(path: Path, size: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = f"choose a folder with {size / 1e6:.1f} MB to spare"
+        full = f"choose a folder with {max(size / 1e6, 0.1):.1f} MB to spare"
         remedy = full if error.errno in _FULL else "choose another output"
         raise OutputError(f"cannot write {path}: {error.strerror}; {remedy}") from error
 
