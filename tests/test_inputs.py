@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibrate.calibration import Batch, Calibration, Slot, Slots, batched
 from onnxprune.compare import inputs
-from onnxprune.compare.inputs import Inputs, open_inputs
+from onnxprune.compare.inputs import Inputs, open_inputs, spread_of
 from onnxprune.errors import DataError
 
 SAMPLES = (np.random.default_rng(0).standard_normal((24, 3, 4, 5)) * [[[[2]], [[1]], [[5]]]] + 7).astype(np.float32)
@@ -50,6 +50,7 @@ def test_what_is_known_of_all(monkeypatch: pytest.MonkeyPatch, kept: bool, axis:
     np.testing.assert_array_equal(found.high, samples.max(axis=over, keepdims=True))
     np.testing.assert_allclose(found.mean, samples.mean(axis=over, keepdims=True, dtype=np.float64), rtol=1e-6)
     assert found.spread == pytest.approx(samples.std(dtype=np.float64), rel=1e-6)
+    assert spread_of(part for _, part in found.chunks()) == pytest.approx(found.spread, rel=1e-9)
     assert found.truth.tolist() == answers(samples).tolist() and (found.kept is not None) == kept
     starts, parts = zip(*found.chunks(), strict=True)
     np.testing.assert_array_equal(np.concatenate(parts), samples)

@@ -393,9 +393,9 @@ def test_any_number_of_inputs_is_gone_through(
     shown = (np.concatenate(moved) * (high - low) + low).astype(np.float32)
     errors = [(answers(path, shown).argmax(axis=1) != labels).mean() for path in family]
     assert read["potential"]["distributions"]["contrast/3"]["errors"] == pytest.approx(errors, abs=0.026)
-    spread = images.std(dtype=np.float64)
-    noise = [np.random.default_rng([0, 13, 1, number]).uniform(-1, 1, (1, 28, 28)) for number in range(30)]
-    some = images[np.arange(30) * COUNT // 30] + np.float32(0.7 * spread) * np.stack(noise).astype(np.float32)
+    some = images[np.arange(30) * COUNT // 30]
+    noise = np.stack([np.random.default_rng([0, 13, 1, number]).uniform(-1, 1, (1, 28, 28)) for number in range(30)])
+    some = some + np.float32(0.7 * some.std(dtype=np.float64)) * noise.astype(np.float32)
     alike = np.mean([answers(path, some).argmax(axis=1) == answers(RESNET, some).argmax(axis=1) for path in family[:1]])
     agreement = read["noise"]["networks"][0]["agreement"][-1]
     assert abs(2 * agreement * 30 - alike * 30) <= 30 + 1e-6  # the other draw's share is from 0 to 1

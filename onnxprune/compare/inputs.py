@@ -3,7 +3,7 @@
 They are read anew for each pass over them, so that any number will do; few enough of them are kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxprune.calibrate.calibration import Calibration, Slots
 from onnxprune.errors import DataError
 
-__all__ = ["Inputs", "open_inputs"]
+__all__ = ["Inputs", "open_inputs", "spread_of"]
 
 _KEPT = 1 << 29
 """Bytes of samples that stay in memory between passes."""
@@ -126,7 +126,7 @@ def open_inputs(
     total, squares = np.sum(sums, axis=0)
     found = np.concatenate(truth) if known is None else known[: sum(map(len, truth))]
     values = bytes_ / 4
-    spread = float(np.sqrt(max(squares.sum() / values - (total.sum() / values) ** 2, 0.0)))
+    spread = _deviation(values, total.sum(), squares.sum())
     if high.max() > _LARGEST or low.min() < -_LARGEST:
         raise DataError(
             f"--corruptions, --noise, --potential and --features change numbers up to {_LARGEST:g}, and the data hold "
@@ -148,6 +148,17 @@ def open_inputs(
         found,
         kept,
     )
+
+
+def spread_of(parts: Iterable[NDArray[np.float32]]) -> float:
+    """Standard deviation of all values of some samples, given part by part."""
+    wide = (part.astype(np.float64) for part in parts)
+    count, total, squares = np.sum([(part.size, part.sum(), np.square(part).sum()) for part in wide], axis=0)
+    return _deviation(count, total, squares)
+
+
+def _deviation(count: float, total: float, squares: float) -> float:
+    return float(np.sqrt(max(squares / count - (total / count) ** 2, 0.0)))
 
 
 def _read(data: Calibration, slots: Slots) -> Iterator[NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnxprune.calibrate.calibration import Calibration, Network, Slot, Slots
 from onnxprune.calibrate.layout import channel_axis
 from onnxprune.compare.comparison import Comparison
-from onnxprune.compare.inputs import Inputs, open_inputs
+from onnxprune.compare.inputs import Inputs, open_inputs, spread_of
 from onnxprune.compare.journal import Journal
 from onnxprune.compare.thumbnails import shrunk
 from onnxprune.errors import DataError
@@ -258,10 +258,12 @@ def _corruptions(shifts: Shifts, seed: int, journal: Journal, clock: Clock) -> d
 def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, clock: Clock) -> dict[str, Any]:
     count = min(asked.inputs, shifts.inputs.count)
     total, done = np.zeros((len(shifts.predict) - 1, len(LEVELS), 3)), 0
+    spread = spread_of(part for _, part in shifts.inputs.some(count))
     with clock.stage("noise", shifts.inputs.steps(count) * asked.draws):
         for _, part in shifts.inputs.some(count):
             for draw in range(asked.draws):
-                total += journal.once(f"noise/{draw}/{done}", partial(_similar, shifts, part, done, draw, asked.seed))
+                similar = partial(_similar, shifts, part, spread, done, draw, asked.seed)
+                total += journal.once(f"noise/{draw}/{done}", similar)
                 clock.progress.advance()
             done += len(part)
     told = total[:, :, :2] / np.maximum(total[:, :, 2:], 1)
@@ -275,10 +277,12 @@ def _noise(shifts: Shifts, networks: int, asked: Comparison, journal: Journal, c
     }
 
 
-def _similar(shifts: Shifts, part: NDArray[np.float32], first: int, draw: int, seed: int) -> Any:
+def _similar(
+    shifts: Shifts, part: NDArray[np.float32], spread: float, first: int, draw: int, seed: int
+) -> list[list[list[float]]]:
     original, *others = shifts.predict
-    spread = shifts.inputs.spread
-    return noise_similarity(original, others, part, draws=[draw], seed=seed, spread=spread, first=first).tolist()
+    found = noise_similarity(original, others, part, draws=[draw], seed=seed, spread=spread, first=first)
+    return cast("list[list[list[float]]]", found.tolist())
 
 
 def _potential(
