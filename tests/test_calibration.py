@@ -115,6 +115,15 @@ def test_samples_of_other_lengths_are_in_other_batches() -> None:
     assert shapes == [(2, 3, 4), (1, 5, 4)]
 
 
+def test_of_larger_samples_than_are_assumed_fewer_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxprune.calibrate.calibration._LARGEST_BATCH", 8)
+    net = Net(seed=0)
+    free = network(net.done(net.add("GlobalAveragePool", net.conv(net.input("n", 3, "h", "w"), 4, 3))))
+    for edge, size in ((112, 8), (224, 8), (448, 2), (1000, 1)):
+        data = open_calibration(np.zeros((9, 3, edge, edge), np.float32), free)
+        assert [len(feeds["x0"]) for feeds in data.batches()] == [size] * (9 // size) + [9 % size] * bool(9 % size)
+
+
 def test_several_inputs_go_together() -> None:
     net = Net()
     proto = net.done(net.add("Add", net.dense(net.input("n", 4), 6, 4), net.dense(net.input("n", 5), 6, 5)))

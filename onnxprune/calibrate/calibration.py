@@ -1,5 +1,6 @@
 """Samples as batches that a network takes: what its inputs look like, and how samples are stacked for them."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -216,7 +217,8 @@ def batched(samples: Iterable[tuple[int, Feeds]], slots: Slots) -> Iterator[Batc
     Yields
     ------
     Batch
-        Samples of different sizes are in different batches. What cannot fill a batch of a fixed size is left out.
+        Samples of different sizes are in different batches, those that are larger than is assumed in smaller ones. What
+        cannot fill a batch of a fixed size is left out.
     """
     pending: list[tuple[int, Feeds]] = []
     alike: tuple[Any, ...] = ()
@@ -227,10 +229,21 @@ def batched(samples: Iterable[tuple[int, Feeds]], slots: Slots) -> Iterator[Batc
             pending = []
         alike = key
         pending.append((number, sample))
-        if len(pending) == slots.batch:
+        if len(pending) >= _most(sample, slots):
             yield from _stacked(pending, slots)
             pending = []
     yield from _stacked(pending, slots)
+
+
+def _most(sample: Feeds, slots: Slots) -> int:
+    """Samples of this size per run: fewer where they are larger than is assumed."""
+    if slots.fixed:
+        return slots.batch
+    assumed, given = (
+        sum(math.prod(shape) for shape in shapes)
+        for shapes in ([slot.one for slot in slots.inputs], [sample[slot.name].shape for slot in slots.inputs])
+    )
+    return max(slots.batch * min(assumed, given) // max(given, 1), 1)
 
 
 def _kind(value: NDArray[Any], slot: Slot) -> Any:
