@@ -95,3 +95,8 @@ def test_an_interrupted_search_goes_on(
 def test_what_is_wrong_by_itself(flags: tuple[object, ...], word: str, command: Command) -> None:
     ran = command("compare", *flags)
     assert ran.code == 2 and word in ran.err and ran.err.count("\n") == 1
+
+
+def test_data_to_make_networks_with_that_are_not_there(command: Command, tmp_path: Path) -> None:
+    ran = command("compare", RESNET, "--potential", "--synthetic", "16", "--calib", tmp_path / "none.npz")
+    assert ran.code == 1 and "none.npz" in ran.err and "fault of onnxprune" not in ran.err

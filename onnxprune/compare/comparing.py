@@ -160,7 +160,8 @@ def _key(opened: Sequence[_Opened], asked: Comparison, providers: Sequence[str])
     learnt = None if asked.making is None else asked.making.calib
     if isinstance(learnt, str | PathLike):
         files += [Path(learnt), *sorted(Path(learnt).rglob("*"))]
-    stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+    there = [(file, file.stat()) for file in files if file.exists()]  # what is missing is said by whoever reads it
+    stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in there]
     request = {name: value for name, value in asked.request().items() if name != "fail_if"}
     return [[each.facts["sha256"] for each in opened], stamps, request, list(providers), versions()]
 
