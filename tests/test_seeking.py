@@ -98,5 +98,7 @@ def test_what_is_wrong_by_itself(flags: tuple[object, ...], word: str, command: 
 
 
 def test_data_to_make_networks_with_that_are_not_there(command: Command, tmp_path: Path) -> None:
-    ran = command("compare", RESNET, "--potential", "--synthetic", "16", "--calib", tmp_path / "none.npz")
-    assert ran.code == 1 and "none.npz" in ran.err and "fault of onnxprune" not in ran.err
+    for name in ("none.npz", "n" * 5000):
+        flags = ("--synthetic", "16", "--calib", tmp_path / name, "--report", tmp_path / "r.json")
+        ran = command("compare", RESNET, "--potential", *flags)
+        assert ran.code == 1 and name[:20] in ran.err and "fault of onnxprune" not in ran.err

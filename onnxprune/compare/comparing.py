@@ -159,9 +159,13 @@ def _key(opened: Sequence[_Opened], asked: Comparison, providers: Sequence[str])
     files = [file for each in opened for file in each.model.data_files]
     learnt = None if asked.making is None else asked.making.calib
     if isinstance(learnt, str | PathLike):
-        files += [Path(learnt), *sorted(Path(learnt).rglob("*"))]
-    there = [(file, file.stat()) for file in files if file.exists()]  # what is missing is said by whoever reads it
-    stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in there]
+        with suppress(OSError):
+            files += [Path(learnt), *sorted(Path(learnt).rglob("*"))]
+    stamps = []
+    for file in files:
+        with suppress(OSError):  # what is missing is said by whoever reads it
+            stat = file.stat()
+            stamps.append((str(file), stat.st_size, stat.st_mtime_ns))
     request = {name: value for name, value in asked.request().items() if name != "fail_if"}
     return [[each.facts["sha256"] for each in opened], stamps, request, list(providers), versions()]
 

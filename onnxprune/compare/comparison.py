@@ -1,5 +1,6 @@
 """What a user can ask of a comparison, checked before any file is opened."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,11 @@ class Comparison:
     def files(self) -> list[Path]:
         """Files that are read beside the networks."""
         named = [self.data, self.labels, self.control, None if self.making is None else self.making.calib]
-        return [Path(file) for file in named if isinstance(file, str | Path) and Path(file).is_file()]
+        found = []
+        for file in named:
+            with suppress(OSError):  # of a name that is too long, for instance: said by whoever reads it
+                found += [Path(file)] if isinstance(file, str | Path) and Path(file).is_file() else []
+        return found
 
     @property
     def scale(self) -> Scale | None:
