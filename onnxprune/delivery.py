@@ -9,7 +9,7 @@ from onnxprune.errors import OutputError, RefusedError
 from onnxprune.extras import jinja, matplotlib
 from onnxprune.graph.model import Model
 from onnxprune.graph.save import EMBEDDED_LIMIT, Staged, check_target, stage_text
-from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.graph.tensors import weight_bytes
 from onnxprune.report.data import to_json
 from onnxprune.report.html import to_html
 from onnxprune.rewrite import Plan
@@ -125,7 +125,7 @@ def require_embeddable(model: Model) -> None:
     RefusedError
         If it does not.
     """
-    size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+    size = weight_bytes(model.proto)
     if size > EMBEDDED_LIMIT:
         raise RefusedError(
             f"the pruned network has {size / 1e9:.1f} GB of weights, more than a protobuf in memory can hold: prune "

@@ -18,7 +18,7 @@ from onnxprune.coupling.kinds import KindReader
 from onnxprune.graph.index import weights_of
 from onnxprune.graph.model import Model
 from onnxprune.graph.save import EMBEDDED_LIMIT
-from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.graph.tensors import weight_bytes
 from onnxprune.ops.labels import Purpose
 from onnxprune.ops.trace import Role
 from onnxprune.rewrite import Plan
@@ -58,10 +58,10 @@ def place_of(model: Model) -> Place:
     """Look at a network: at its file, or at its bytes where it has none."""
     params = sum(weights_of(model.proto))
     if model.path is None:
-        size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+        size = weight_bytes(model.proto)
         if size > EMBEDDED_LIMIT:
             return Place(None, "", size, params)
-        data = model.materialise().SerializeToString(deterministic=True)
+        data = model.proto.SerializeToString(deterministic=True)
         return Place(None, hashlib.sha256(data).hexdigest(), len(data), params)
     size = sum(file.stat().st_size for file in (model.path, *model.data_files))
     with model.path.open("rb") as file:

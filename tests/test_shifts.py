@@ -135,6 +135,20 @@ def test_pixels_that_networks_go_by(command: Command, family: list[Path], tmp_pa
     assert "10% of the pixels" in ran.out and "Informative features" in report.read_text(encoding="utf-8")
 
 
+def stopped(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, at: int) -> list[tuple[Any, ...]]:
+    """What something is called with from now on; the call of that number is interrupted."""
+    real, calls = getattr(place, name), list[tuple[Any, ...]]()
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(place, name, counted)
+    return calls
+
+
 def decoded(picture: str) -> NDArray[np.float64]:
     with Image.open(io.BytesIO(base64.b64decode(picture))) as read:
         return np.asarray(read) / 255
@@ -161,15 +175,7 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(
     report, whole = tmp_path / "r.json", tmp_path / "whole.json"
     flags = ("--data", tmp_path / "data.npz", "--corruptions", "--noise", "--inputs", "5", "--draws", "2")
     command.done("compare", RESNET, *family, *flags, "--report", whole)
-    wrong, calls = shifts.Shifts.wrong, list[int]()
-
-    def counted(*arguments: Any) -> list[int]:
-        calls.append(1)
-        if len(calls) == 30:
-            raise KeyboardInterrupt
-        return wrong(*arguments)
-
-    monkeypatch.setattr(shifts.Shifts, "wrong", counted)
+    calls = stopped(monkeypatch, shifts.Shifts, "wrong", 30)
     ran = command("compare", RESNET, *family, *flags, "--report", report)
     partial = tmp_path / "r.partial"
     assert ran.code == 130 and partial.is_file() and not report.exists()
@@ -185,15 +191,7 @@ def test_pixels_are_gone_on_with_too(
     report, whole = tmp_path / "r.json", tmp_path / "whole.json"
     flags = ("--data", tmp_path / "data.npz", "--features", "--shown", "2")
     command.done("compare", RESNET, *family, *flags, "--report", whole)
-    selected, calls = shifts.back_select, list[int]()
-
-    def counted(*args: Any, **more: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return selected(*args, **more)
-
-    monkeypatch.setattr(shifts, "back_select", counted)
+    calls = stopped(monkeypatch, shifts, "back_select", 4)
     assert command("compare", RESNET, *family, *flags, "--report", report).code == 130
     command.done("compare", RESNET, *family, *flags, "--report", report)
     assert len(calls) == 6 + 1
@@ -205,15 +203,7 @@ def test_an_interrupted_run_of_other_data_is_begun_anew(
     command: Command, family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ("--data", tmp_path / "data.npz", "--potential", "--report", tmp_path / "r.json")
-    wrong, calls = shifts.Shifts.wrong, list[int]()
-
-    def counted(*arguments: Any) -> list[int]:
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return wrong(*arguments)
-
-    monkeypatch.setattr(shifts.Shifts, "wrong", counted)
+    calls = stopped(monkeypatch, shifts.Shifts, "wrong", 5)
     assert command("compare", RESNET, *family, *flags).code == 130
     with np.load(tmp_path / "data.npz") as stored:
         images, labels = stored["input"], (stored["labels"] + 1) % 10
@@ -280,10 +270,10 @@ def test_what_was_found_is_kept_until_the_report_is_there(
     flags = ("--data", tmp_path / "data.npz", "--noise", "--draws", "1", "--report", report)
     with monkeypatch.context() as patched:
 
-        def stopped(*_: Any) -> None:
+        def interrupted(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr("onnxprune.cli.commit_report", stopped)
+        patched.setattr("onnxprune.cli.commit_report", interrupted)
         assert command("compare", RESNET, family[0], *flags).code == 130
     assert (tmp_path / "r.partial").is_file()
     ran = command("compare", RESNET, family[0], *flags, "--fail-if", "top1@nosuch<1")
@@ -369,21 +359,13 @@ def test_any_number_of_inputs_is_gone_through(
     flags = ("--data", tmp_path / "data.npz", "--potential", "--noise", "--inputs", "30", "--draws", "2", "--report")
     command.done("compare", RESNET, *family, *flags, tmp_path / "kept.json")
     monkeypatch.setattr("onnxprune.compare.inputs._KEPT", 0)
-    wrong, calls = shifts.Shifts.wrong, list[int]()
-
-    def counted(*arguments: Any) -> list[int]:
-        calls.append(len(arguments[2]))
-        if len(calls) == 50:
-            raise KeyboardInterrupt
-        return wrong(*arguments)
-
-    monkeypatch.setattr(shifts.Shifts, "wrong", counted)
+    calls = stopped(monkeypatch, shifts.Shifts, "wrong", 50)
     assert command("compare", RESNET, *family, *flags, tmp_path / "read.json").code == 130
     command.done("compare", RESNET, *family, *flags, tmp_path / "read.json")
     kept, read = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("kept.json", "read.json"))
     assert kept["potential"] == read["potential"] and kept["noise"] == read["noise"]
     changes = len(kept["potential"]["distributions"])
-    assert len(calls) == 4 * changes + 1 and set(calls) == {12, 4}
+    assert len(calls) == 4 * changes + 1 and {len(call[2]) for call in calls} == {12, 4}
     with np.load(tmp_path / "data.npz") as stored:
         images, labels = stored["input"], stored["labels"]
     (low, high), moved = (images.min(), images.max()), []

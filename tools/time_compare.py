@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
-from onnxprune.graph.runtime import Effort, Session, choose_providers
+from onnxprune.graph.runtime import choose_providers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=8, help="pictures per bare run (default: %(default)s)")
     parser.add_argument("--provider", default="cpu", help="cpu or cuda (default: %(default)s)")
     args = parser.parse_args(argv)
-    shape = onnx.load(args.networks[0]).graph.input[0].type.tensor_type.shape
-    sizes = [size.dim_value for size in shape.dim[1:]]
-    pictures = np.random.default_rng(0).standard_normal((args.count, *sizes), dtype=np.float32)
+    (entry,) = onnxruntime.InferenceSession(args.networks[0], providers=["CPUExecutionProvider"]).get_inputs()
+    pictures = np.random.default_rng(0).standard_normal((args.count, *entry.shape[1:]), dtype=np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pictures.npy"
         np.save(path, pictures)
@@ -52,13 +51,12 @@ def bare(networks: Sequence[Path], pictures: NDArray[np.float32], batch: int, pr
     """Seconds of all runs of both, one network after the other, sessions open."""
     total = 0.0
     for path in networks:
-        proto = onnx.load(path)
-        name = proto.graph.input[0].name
-        session = Session(proto.SerializeToString(), choose_providers([provider]), effort=Effort(fast=True))
-        session.run({name: pictures[:batch]})
+        session = onnxruntime.InferenceSession(path, providers=list(choose_providers([provider])))
+        name = session.get_inputs()[0].name
+        session.run(None, {name: pictures[:batch]})
         start = time.perf_counter()
         for first in range(0, len(pictures), batch):
-            session.run({name: pictures[first : first + batch]})
+            session.run(None, {name: pictures[first : first + batch]})
         total += time.perf_counter() - start
     return total
 

@@ -221,15 +221,14 @@ def batched(samples: Iterable[tuple[int, Feeds]], slots: Slots) -> Iterator[Batc
         cannot fill a batch of a fixed size is left out.
     """
     pending: list[tuple[int, Feeds]] = []
-    alike: tuple[Any, ...] = ()
+    alike, most = tuple[Any, ...](), slots.batch
     for number, sample in samples:
         key = tuple(_kind(sample[slot.name], slot) for slot in slots.inputs)
-        if pending and key != alike:
+        if key != alike:
             yield from _stacked(pending, slots)
-            pending = []
-        alike = key
+            alike, most, pending = key, _most(sample, slots), []
         pending.append((number, sample))
-        if len(pending) >= _most(sample, slots):
+        if len(pending) == most:
             yield from _stacked(pending, slots)
             pending = []
     yield from _stacked(pending, slots)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -112,7 +112,7 @@ def compare_files(
     if inputs is not None and asked.making is not None:
         for made in sought(opened[0].model, inputs, partial(open_runner, name="a pruned network"), asked, notes, clock):
             runners.append(made.runner)
-            model = replace(made.model, path=None, data_files=())  # it is in no file
+            model = io.from_proto(made.model.materialise())  # it is in no file
             opened.append(_described(model, f"pruned-{made.ratio:.4g}", asked))
     with clock.stage("compare", data.count):
         judged, first = judged_by(runners, data, network, scored.labelled, clock)
@@ -185,11 +185,9 @@ def _names(others: Sequence[Path]) -> list[str]:
     """Names for messages and tables: of the files, with their folders where those alone tell them apart."""
     short = [path.stem for path in others]
     names = [str(path) if short.count(path.stem) > 1 else path.stem for path in others]
-    told = ["original"]
-    for name in names:
-        again = [*told, "control"].count(name) + sum(each.startswith(f"{name} (") for each in told)
-        told.append(f"{name} ({again + 1})" if again else name)  # one file, given twice, or one of that name
-    return told
+    # One file may be given twice, or be called as those that have a name.
+    again = [["original", "control", *names[:number]].count(name) for number, name in enumerate(names)]
+    return ["original", *(f"{name} ({count + 1})" if count else name for name, count in zip(names, again, strict=True))]
 
 
 def _opened(path: Path, name: str, asked: Comparison, clock: Clock) -> _Opened:

@@ -19,7 +19,7 @@ from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.graph.staged import StagedSession, open_session
-from onnxprune.graph.tensors import holders, payload_bytes
+from onnxprune.graph.tensors import weight_bytes
 
 __all__ = ["Latency", "Runner", "latencies", "runner_of"]
 
@@ -103,7 +103,7 @@ def runner_of(model: Model, like: Model, providers: Sequence[str], name: str) ->
     own, other = Index(model.proto), Index(like.proto)
     inputs = _paired(_values(like, other.inputs), _values(model, own.inputs), f"{name}: inputs")
     outputs = _paired(list(like.proto.graph.output), list(model.proto.graph.output), f"{name}: outputs")
-    size = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+    size = weight_bytes(model.proto)
     if size <= _LARGEST:
         folder = model.folder if model.data_files else None
         session: Session | StagedSession = Session(

@@ -17,7 +17,7 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from onnxprune.errors import OutputError
 from onnxprune.graph.model import Model
-from onnxprune.graph.tensors import Holder, holders, is_external, payload_bytes, point
+from onnxprune.graph.tensors import Holder, holders, is_external, payload_bytes, point, weight_bytes
 
 __all__ = ["EMBEDDED_LIMIT", "PROTOBUF_LIMIT", "Staged", "append_text", "check_target", "stage", "stage_text"]
 
@@ -161,7 +161,7 @@ def stage(model: Model, path: Path, *, external: bool | None = None) -> Iterator
     """
     path = Path(path)
     check_target(path, (model.path, *model.data_files))
-    total = sum(payload_bytes(holder.tensor) for holder in holders(model.proto))
+    total = weight_bytes(model.proto)
     if external is None:
         external = bool(model.data_files) or total > EMBEDDED_LIMIT
     if not external and total >= PROTOBUF_LIMIT:

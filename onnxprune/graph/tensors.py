@@ -29,6 +29,7 @@ __all__ = [
     "payload_bytes",
     "point",
     "reference",
+    "weight_bytes",
 ]
 
 _PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
@@ -139,6 +140,11 @@ def payload_bytes(tensor: onnx.TensorProto) -> int:
     if tensor.data_type == onnx.TensorProto.STRING:
         return sum(map(len, tensor.string_data))
     return -(-count(tensor) * bits_of(tensor) // 8)
+
+
+def weight_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes that all tensors of a network take as raw data, wherever they are."""
+    return sum(payload_bytes(holder.tensor) for holder in holders(proto))
 
 
 def bits_of(tensor: onnx.TensorProto) -> int:
