@@ -66,6 +66,7 @@ def prune(
     measure: str = "params",
     allocation: str = "auto",
     refit: str = "auto",
+    distill: str = "auto",
     reinit: bool = False,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -102,8 +103,8 @@ def prune(
     max_drop : float, optional
         Points of top-1 accuracy that may be lost on samples of `calib` that are held out: the largest share that keeps
         to it is removed, no more than `ratio` where that is given.
-    method, sparse, rank, layer_order, measure, allocation, refit, reinit, include, exclude, prune_normalized, head_dim
-    state, round_to, min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
+    method, sparse, rank, layer_order, measure, allocation, refit, distill, reinit, include, exclude, prune_normalized
+    head_dim, state, round_to, min_keep, input_shapes, providers, seed, input_bound, certify, best_effort
         As the flags of the command; `onnxprune --help` explains them. One name stands for a sequence of one.
     calib : path, array, mapping of str to ndarray, iterable of those, or anything with `get_next`, optional
         Inputs like those that the network will see, such as an onnxruntime `CalibrationDataReader`; made up by default.
@@ -152,6 +153,7 @@ def prune(
         measure=measure,
         allocation=allocation,
         refit=refit,
+        distill=distill,
         reinit=reinit,
         include=names(include),
         exclude=names(exclude),

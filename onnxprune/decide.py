@@ -1,24 +1,30 @@
 """What is decided of a network: which channels stay, and which weights their readers get. Nothing is changed by it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.analysis import Analysis, analyse
+from onnxprune.calibrate.calibration import Network, Slots
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.certify import Certified
 from onnxprune.choose import Ranked, choose
+from onnxprune.distill import Lesson, Samples, distill
+from onnxprune.errors import ModelError, RefusedError
 from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.methods import Select
 from onnxprune.options import Options
-from onnxprune.progress import Clock
+from onnxprune.prepare.precision import widened
+from onnxprune.progress import Clock, Progress
 from onnxprune.reconstruct.sequence import Reconstruction
-from onnxprune.refine import Refiner, write_solved
-from onnxprune.rewrite import Plan, apply, write_signed
+from onnxprune.refine import Refiner
+from onnxprune.renew import put, write_solved, write_weights
+from onnxprune.rewrite import Plan, apply, places, write_signed
 from onnxprune.validate import Accuracy
 
 __all__ = ["Decision", "Ground", "Tried", "decide", "refitted"]
@@ -47,6 +53,10 @@ class Decision:
         New weights of readers, where they have any.
     tried : tuple of Tried
         Ratios that accuracy was measured at, in their order.
+    moved : dict of str to ndarray of float32
+        New weights that are no reader's, by initializer of the analysed network, in its shape.
+    distilled : dict
+        What the report says of it; empty where it was not asked for.
     """
 
     analysis: Analysis
@@ -54,6 +64,8 @@ class Decision:
     refiner: Refiner | None = None
     solved: Reconstruction | None = None
     tried: tuple[Tried, ...] = ()
+    moved: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    distilled: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_signed(self) -> bool:
@@ -83,6 +95,7 @@ class Decision:
         if self.solved is None:
             return self.analysis
         write_solved(model, self.analysis, self.solved)
+        write_weights(model, self.moved)
         return replace(analyse(model, options), prepared=self.analysis.prepared)
 
     def made(self, options: Options) -> Model:
@@ -170,4 +183,51 @@ def refitted(decision: Decision, selects: Mapping[str, Select], options: Options
         replace(group, kept=tuple(map(int, solved.kept.get(group.name, group.kept))), factors=(), draws=0, negative=())
         for group in plan.groups
     )
-    return replace(decision, plan=replace(plan, groups=groups), solved=solved)
+    decision = replace(decision, plan=replace(plan, groups=groups), solved=solved)
+    return _distilled(decision, options, clock) if options.distills else decision
+
+
+def _distilled(decision: Decision, options: Options, clock: Clock) -> Decision:
+    """Move all weights together, so that the answers are the original's; readers' new weights are theirs.
+
+    Raises
+    ------
+    RefusedError
+        If that is asked for, and cannot be done.
+    """
+    analysis, plan, refiner, solved = decision.analysis, decision.plan, decision.refiner, decision.solved
+    assert refiner is not None and solved is not None
+    whole = analysis.model.copy()
+    ready = decision.renewed(whole, options)
+    where = places(ready.index, ready.coupling, plan)
+    slots = Slots.of(Network(analysis.model, analysis.index, analysis.shapes))
+    lesson = Lesson(
+        widened(decision.made(options)),
+        refiner.work.proto,
+        Samples(refiner.data.batches, slots),
+        Samples(refiner.examined, slots),
+        refiner.data.providers,
+        options.seed,
+        analysis.shapes.inputs,
+        where.keys(),
+        analysis.total("macs") * (1 - analysis.removed("macs", plan.counts(analysis.coupling))),
+        limited=options.distill != "on",
+    )
+    try:
+        with clock.stage("distill"):
+            made = distill(lesson, partial(_begun, clock.progress))
+    except ModelError as error:
+        if options.distill == "on":
+            raise RefusedError(f"--distill on: {error}; give --distill auto, or --refit alone") from error
+        return replace(decision, distilled={"none": str(error)})
+    stored = ready.index.weights
+    moved = {name: put(whole.array(stored[name]), where[name], value) for name, value in made.weights.items()}
+    anew = {name: item.moved(moved) for name, item in solved.solved.items()}
+    owned = {name for item in anew.values() for name in (item.reader.weight, item.reader.bias)}
+    left = {name: value for name, value in moved.items() if name not in owned}
+    return replace(decision, solved=replace(solved, solved=anew), moved=left, distilled=made.facts)
+
+
+def _begun(progress: Progress, steps: int) -> Callable[[], None]:
+    progress.start("distill", steps)
+    return progress.advance

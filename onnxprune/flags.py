@@ -139,6 +139,14 @@ def _add_choice(parser: Parser) -> None:
         "the method brings weights of its own)",
         default="auto",
     )
+    parser.value(
+        "--distill",
+        "D",
+        f"move all weights together then, by derivatives of onnxprune's own, until the answers on those inputs are the "
+        f"original's: {refits} (default: auto: where readers are solved anew and it costs little; kept where inputs "
+        "that are not learnt from say so)",
+        default="auto",
+    )
     parser.switch(
         "--reinit",
         text="draw all weights of the pruned network anew (by --seed, each as its operator is usually begun with), for "
@@ -303,6 +311,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         layer_order=arguments.layer_order,
         allocation=arguments.allocation,
         refit=arguments.refit,
+        distill=arguments.distill,
         reinit=arguments.reinit,
         include=tuple(arguments.include),
         exclude=tuple(arguments.exclude),

@@ -54,6 +54,9 @@ class Options:
     refit : {"auto", "on", "off"}
         Whether the readers' weights are solved anew on calibration data: "auto" does so unless the method brings
         weights of its own.
+    distill : {"auto", "on", "off"}
+        Whether all weights are then moved together towards the original's answers: "auto" does so where readers are
+        solved anew and it costs little.
     include, exclude : tuple of str
         Node or tensor names, or regular expressions that match a whole name.
     prune_normalized : bool
@@ -102,6 +105,7 @@ class Options:
     layer_order: str = "together"
     allocation: str = "auto"
     refit: str = "auto"
+    distill: str = "auto"
     reinit: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -158,6 +162,7 @@ class Options:
             )
         _one_of("--allocation", self.allocation, ("auto", *ALLOCATIONS))
         _one_of("--refit", self.refit, REFITS)
+        _one_of("--distill", self.distill, REFITS)
         for flag, meant in (("--refit on", self.refit == "on"), ("--max-drop", self.max_drop is not None)):
             if self.reinit and meant:
                 raise UsageError(f"{flag} is about weights that --reinit throws away: leave one of them out")
@@ -265,6 +270,11 @@ class Options:
         return self.refit == "on" or (self.refit == "auto" and not self.reinit and not METHODS[self.method].weighs)
 
     @property
+    def distills(self) -> bool:
+        """Tell whether weights are to be distilled, where that can be done."""
+        return self.refits and not self.reinit and self.distill != "off"
+
+    @property
     def opened(self) -> Opened:
         """What is pinned by default and shall not be."""
         return Opened(normalized=self.prune_normalized, inside_heads=self.head_dim)
@@ -293,6 +303,7 @@ class Options:
             "layer_order": self.layer_order,
             "allocation": self.allocation,
             "refit": self.refit,
+            "distill": self.distill,
             "reinit": bool(self.reinit),
             "include": list(self.include),
             "exclude": list(self.exclude),

@@ -371,6 +371,7 @@ def _asked(decision: Decision, options: Options, replay: Plan | None, clock: Clo
         "request": options.request() if replay is None else {**plan.request, "replayed": plan.source},
         "data": None if refiner is None else refiner.facts,
         "refit": {item.reader.site: item.facts for item in readers},
+        "distill": dict(decision.distilled) or None,
         "search": searched(decision.tried),
         "time": clock.rounded(),
     }

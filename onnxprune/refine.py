@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ from onnxprune.calibrate.feeds import Feeds
 from onnxprune.calibrate.given import open_calibration
 from onnxprune.calibrate.synthetic import synthesise
 from onnxprune.errors import DataError, ModelError, RefusedError
-from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import choose_providers
 from onnxprune.graph.tensors import count, holders, payload_bytes
@@ -25,7 +24,6 @@ from onnxprune.methods import METHODS, Select
 from onnxprune.options import Options
 from onnxprune.prepare.precision import OTHER_FLOATS, flush
 from onnxprune.reconstruct.evidence import NOTHING, Data, Evidence, Gathered, gather, trial_of
-from onnxprune.reconstruct.readers import give_biases
 from onnxprune.reconstruct.sequence import Reconstruction, reconstruct
 from onnxprune.reconstruct.thinned import Thinned
 from onnxprune.reconstruct.views import Workpiece
@@ -33,7 +31,7 @@ from onnxprune.salience import saliences
 from onnxprune.validate import Exam, Scores, find_scores, set_exam
 from onnxprune.workpiece import require_alike, workpiece
 
-__all__ = ["Refiner", "known_without_data", "open_refiner", "write_solved"]
+__all__ = ["Refiner", "known_without_data", "open_refiner"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +74,8 @@ class Refiner:
         What is learnt from.
     held_out : tuple of dict of str to ndarray
         Batches that fidelity is measured on.
+    examined : tuple of dict of str to ndarray
+        Others, which nothing is learnt from either: they tell whether distilled weights are kept.
     facts : dict
         Where the data comes from and what was assumed, for the report.
     exam : Exam or None
@@ -90,6 +90,7 @@ class Refiner:
     options: Options
     data: Data
     held_out: tuple[Feeds, ...] = ()
+    examined: tuple[Feeds, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
     exam: Exam | None = None
     lesson: _Lesson | None = None
@@ -257,12 +258,13 @@ def _calibration(network: Network, analysis: Analysis, options: Options) -> Cali
 def _opened(network: Network, analysis: Analysis, options: Options, *, learns: bool) -> Refiner:
     """Read the samples, tell what is learnt from and what is held out, and describe both."""
     calibration, scores = _graded(network, analysis, options)
-    learnt, held = _split(network, calibration, options, learns=learns)
-    counts = [sum(batch.numbers.size for batch in batches) for batches in (learnt, held)]
+    learnt, held, examined = _split(network, calibration, options, learns=learns)
+    counts = [sum(batch.numbers.size for batch in batches) for batches in (learnt, held, examined)]
     facts: dict[str, object] = {
         "origin": calibration.origin,
         "samples": counts[0],
         "held_out": counts[1],
+        "examined": counts[2],
         "notes": list(calibration.notes),
     }
     model, labels, exam = network.model.copy(), calibration.labels, None
@@ -273,7 +275,8 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
     data, lesson = replace(_data(learnt, network, options, labels), alike=calibration.alike), None
     if options.allocation == "accuracy" and learns and scores is not None:
         lesson = _lesson(network, calibration, options, scores, np.concatenate([batch.numbers for batch in learnt]))
-    return Refiner(model, options, data, tuple(batch.feeds for batch in held), facts, exam, lesson, analysis.costs)
+    shown, seen = (tuple(batch.feeds for batch in batches) for batches in (held, examined))
+    return Refiner(model, options, data, shown, seen, facts, exam, lesson, analysis.costs)
 
 
 def _data(
@@ -338,20 +341,26 @@ def _unit(network: Network) -> int:
 
 def _split(
     network: Network, calibration: Calibration, options: Options, *, learns: bool
-) -> tuple[list[Batch], list[Batch]]:
-    """Batches to learn from and batches held out: the last samples, or where classes are known some at random.
+) -> tuple[list[Batch], list[Batch], list[Batch]]:
+    """Batches to learn from, those held out, and those that distilled weights are examined on.
 
-    Samples with classes may be sorted by them.
+    The last samples are held out, or where classes are known some at random: those may be sorted by them. The examined
+    ones are half of these; where accuracy is told, which has a large error on few, they are of the others.
     """
     numbers, unit = np.arange(calibration.count), _unit(network)
     if calibration.labels is None:
         out = max(calibration.count // _HELD_OUT // unit, 1) * unit if calibration.count >= 2 * unit else 0
-        learnt, held = np.split(numbers, [calibration.count - out])
-        return list(calibration.start(learnt)), list(calibration.start(held))
-    spare = calibration.count - _SAMPLES if options.samples is None else 0
-    examined = max(calibration.count // _EXAMINED, spare, unit) // unit * unit if learns else calibration.count
-    drawn = np.random.default_rng([options.seed, 7]).permutation(numbers)
-    return list(calibration.start(np.sort(drawn[examined:]))), list(calibration.start(np.sort(drawn[:examined])))
+        spared = out // 2 // unit * unit if learns and options.distills else 0
+    else:
+        spare = calibration.count - _SAMPLES if options.samples is None else 0
+        out = max(calibration.count // _EXAMINED, spare, unit) // unit * unit if learns else calibration.count
+        spared = calibration.count // (2 * _HELD_OUT) // unit * unit if learns and options.distills else 0
+        out += spared
+        numbers = np.random.default_rng([options.seed, 7]).permutation(numbers)
+        numbers = numbers[::-1]
+    learnt, examined, held = np.split(numbers, [calibration.count - out, calibration.count - out + spared])
+    started = [list(calibration.start(np.sort(part))) for part in (learnt, held, examined)]
+    return started[0], started[1], started[2]
 
 
 def _narrow(batch: Feeds) -> Feeds:
@@ -362,35 +371,3 @@ def _narrow(batch: Feeds) -> Feeds:
 
 def _kind_of(value: NDArray[Any]) -> int:
     return helper.np_dtype_to_tensor_dtype(value.dtype)
-
-
-def write_solved(model: Model, analysis: Analysis, result: Reconstruction) -> None:
-    """Give a network, in place, the weights and biases that its readers have been solved for.
-
-    Parameters
-    ----------
-    model : Model
-        As it was analysed.
-    analysis : Analysis
-        Of it.
-    result : Reconstruction
-    """
-    index = Index(model.proto)
-    give_biases(model.proto, index, analysis.shapes, result.solved.keys())
-    stored = Index(model.proto).weights
-    for solved in result.solved.values():
-        reader = solved.reader
-        parts = [(reader.weight, solved.weight, reader.grid)]
-        if solved.bias is not None:
-            parts.append((reader.bias, solved.bias, reader.bias_grid))
-        for name, value, grid in parts:
-            tensor = stored[name if grid is None else grid.stored]
-            value = value.reshape(tuple(tensor.dims))
-            cast = _cast(value, model.array(tensor).dtype) if grid is None else grid.codes(value)
-            model.replace(tensor, cast.shape, partial(np.asarray, cast))
-
-
-def _cast(value: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Convert; what is finite stays so."""
-    largest = float(np.finfo(np.float16).max)
-    return (np.clip(value, -largest, largest) if dtype == np.float16 else value).astype(dtype)

@@ -3,7 +3,6 @@
 No operator's name occurs here: what a node needs is in the trace.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,8 @@ from onnxprune.coupling import Coupling
 from onnxprune.graph.index import Index, attributes
 from onnxprune.graph.model import Model
 from onnxprune.ops.labels import Labels
-from onnxprune.ops.trace import Block, Kept, Role, Spelling, Use
-from onnxprune.rewrite.cut import Cut
+from onnxprune.ops.trace import Kept, Spelling, Use
+from onnxprune.rewrite.cut import Cut, cuts_of, is_private, sorted_by_cut
 from onnxprune.rewrite.plan import Plan
 from onnxprune.rewrite.tidy import drop_dead, free_name
 from onnxprune.shapes.infer import Shapes
@@ -53,49 +52,24 @@ class _Editor:
 
     # ---- weights ----------------------------------------------------------------------------------------------------
 
-    def _cut_of(self, use: Use, blocks: list[Block]) -> Cut:
-        masks, factors = [], []
-        for block in blocks:
-            labels = np.arange(block.start, block.start + block.size)
-            sizes = tuple(use.view[axis] for axis in block.axes)
-            masks.append((block.axes, self.kept.of(labels).reshape(sizes)))
-            if self.factors is not None and block.role is Role.READS:
-                factor = self.factors[self.coupling.unit_of[labels]].reshape(sizes)
-                if (factor != 1).any():
-                    factors.append((block.axes, factor))
-        return Cut(use.view, tuple(masks), tuple(factors))
-
     def _cut_weights(self) -> None:
-        blocks: dict[Use, list[Block]] = defaultdict(list)
-        for block in self.trace.blocks:
-            if block.use is not None:
-                blocks[block.use].append(block)
-        by_tensor: dict[str, list[Use]] = defaultdict(list)
-        for use in blocks:
-            by_tensor[use.tensor].append(use)
-        for name, uses in by_tensor.items():
-            cuts = [self._cut_of(use, blocks[use]) for use in uses]
-            if not all(cut.is_whole for cut in cuts):
-                self._cut_tensor(name, uses, cuts)
+        for name, uses in cuts_of(self.coupling, self.kept, self.factors).items():
+            if not all(cut.is_whole for _, cut in uses):
+                self._cut_tensor(name, uses)
 
-    def _cut_tensor(self, name: str, uses: list[Use], cuts: list[Cut]) -> None:
+    def _cut_tensor(self, name: str, uses: Sequence[tuple[Use, Cut]]) -> None:
         tensor = self.index.weights[name]
-        readers = {(edge.node, edge.input) for edge in self.index.consumers.get(name, [])}
-        private = readers == {(use.node, use.input) for use in uses}
-        private &= not self.index.captured.get(name) and name not in self.index.outputs
-        classes: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for number, cut in enumerate(cuts):
-            classes[cut.key].append(number)
-        if private and len(classes) == 1:
-            self._replace(tensor, cuts[0])
+        alike = sorted_by_cut(uses)
+        if len(alike) == 1 and is_private(self.index, name, [use for use, _ in uses]):
+            self._replace(tensor, uses[0][1])
             return
-        for members in classes.values():
-            cut = cuts[members[0]]
+        for members in alike:
+            cut = members[0][1]
             if cut.is_whole:
                 continue
             fresh = self._add_copy(tensor, name, cut)
-            for number in members:
-                self.index.nodes[uses[number].node].input[uses[number].input] = fresh
+            for use, _ in members:
+                self.index.nodes[use.node].input[use.input] = fresh
 
     def _replace(self, tensor: TensorProto, cut: Cut) -> None:
         shape = cut.shape(tuple(tensor.dims))

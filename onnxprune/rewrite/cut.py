@@ -4,13 +4,19 @@ A view may have two axes in one set, of which the second has as many positions l
 groups of a convolution, the units of the directions of a recurrent layer.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Cut"]
+from onnxprune.coupling import Coupling
+from onnxprune.graph.index import Index
+from onnxprune.ops.trace import Block, Kept, Role, Use
+
+__all__ = ["Cut", "cuts_of", "is_private", "sorted_by_cut"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,54 @@ def _fold(sizes: list[int], view: tuple[int, ...], original: tuple[int, ...]) ->
             product, new, place = product * view[place], new * sizes[place], place + 1
         folded.append(new)
     return tuple(folded)
+
+
+def cuts_of(
+    coupling: Coupling, kept: Kept, factors: NDArray[np.float64] | None = None
+) -> dict[str, list[tuple[Use, Cut]]]:
+    """Tell of every weight with channels how each of its uses is cut.
+
+    Parameters
+    ----------
+    coupling : Coupling
+    kept : Kept
+        What stays.
+    factors : ndarray of float (units,), optional
+        What readers' weights are multiplied by.
+
+    Returns
+    -------
+    dict of str to list of (Use, Cut)
+    """
+    blocks: dict[Use, list[Block]] = defaultdict(list)
+    for block in coupling.trace.blocks:
+        if block.use is not None:
+            blocks[block.use].append(block)
+    found: dict[str, list[tuple[Use, Cut]]] = defaultdict(list)
+    for use, own in blocks.items():
+        masks, times = [], []
+        for block in own:
+            labels = np.arange(block.start, block.start + block.size)
+            sizes = tuple(use.view[axis] for axis in block.axes)
+            masks.append((block.axes, kept.of(labels).reshape(sizes)))
+            if factors is not None and block.role is Role.READS:
+                factor = factors[coupling.unit_of[labels]].reshape(sizes)
+                if (factor != 1).any():
+                    times.append((block.axes, factor))
+        found[use.tensor].append((use, Cut(use.view, tuple(masks), tuple(times))))
+    return found
+
+
+def sorted_by_cut(uses: Sequence[tuple[Use, Cut]]) -> list[list[tuple[Use, Cut]]]:
+    """Put those together that are cut alike."""
+    found: dict[tuple[Any, ...], list[tuple[Use, Cut]]] = defaultdict(list)
+    for use, cut in uses:
+        found[cut.key].append((use, cut))
+    return list(found.values())
+
+
+def is_private(index: Index, name: str, uses: Sequence[Use]) -> bool:
+    """Tell whether nothing reads a weight but these."""
+    readers = {(edge.node, edge.input) for edge in index.consumers.get(name, [])}
+    private = readers == {(use.node, use.input) for use in uses}
+    return private and not index.captured.get(name) and name not in index.outputs

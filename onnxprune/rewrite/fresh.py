@@ -28,7 +28,7 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.tensors import dtype_of
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Fresh", "redraw"]
+__all__ = ["Fresh", "redraw", "trained"]
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _PRODUCTS = {
@@ -51,6 +51,7 @@ _SCALES = {
     "SkipLayerNormalization": (2,),
     "SkipSimplifiedLayerNormalization": (2,),
 }
+_COLLECTED = {"BatchNormalization": (3, 4)}
 _RECURRENT = {"LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2)}
 _BENT = "Relu LeakyRelu PRelu Elu Selu Celu Clip HardSwish HardSigmoid Gelu FastGelu QuickGelu BiasGelu Mish Swish"
 _BETWEEN = (
@@ -108,8 +109,8 @@ def redraw(model: Model, index: Index, shapes: Shapes, seed: int) -> Fresh:
     L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp", 1998, section 4.6.
     """
     found = _Finder(index, shapes)
-    for number in range(len(index.nodes)):
-        found.look(number)
+    found.require_floats()
+    found.look()
     for name, (_, draw) in found.rules.items():
         tensor = index.weights[name]
         shape, dtype = tuple(tensor.dims), dtype_of(tensor)
@@ -120,6 +121,25 @@ def redraw(model: Model, index: Index, shapes: Shapes, seed: int) -> Fresh:
         if name not in found.rules and tensor.data_type in _FLOATS and math.prod(tensor.dims) > 1
     ]
     return Fresh({name: how for name, (how, _) in found.rules.items()}, tuple(stays))
+
+
+def trained(index: Index, shapes: Shapes) -> list[str]:
+    """Name the weights that training moves: those that `redraw` draws, without statistics that were collected.
+
+    Parameters
+    ----------
+    index, shapes
+        The network.
+
+    Returns
+    -------
+    list of str
+        Initializers of floats.
+    """
+    found = _Finder(index, shapes)
+    found.look()
+    collected = {node.input[place] for node in index.nodes for place in _COLLECTED.get(node.op_type, ())}
+    return [name for name in found.rules if name not in collected]
 
 
 def _drawn(draw: _Draw, seed: list[int], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -145,14 +165,21 @@ class _Finder:
         self.index, self.shapes = index, shapes
         self.rules: dict[str, tuple[str, _Draw]] = {}
 
-    def look(self, number: int) -> None:
-        """Look at the weights of a node."""
-        node = self.index.nodes[number]
-        if node.op_type.startswith(_INTEGERS) and any(self._stored(name, floats=False) for name in node.input):
-            raise RefusedError(
-                f"--reinit: {node_site(node)} has weights of integers, which nobody trains from scratch; give the "
-                "network before it was quantised"
-            )
+    def require_floats(self) -> None:
+        """Make sure that no weights are integers."""
+        for node in self.index.nodes:
+            if node.op_type.startswith(_INTEGERS) and any(self._stored(name, floats=False) for name in node.input):
+                raise RefusedError(
+                    f"--reinit: {node_site(node)} has weights of integers, which nobody trains from scratch; give the "
+                    "network before it was quantised"
+                )
+
+    def look(self) -> None:
+        """Look at the weights of all nodes."""
+        for node in self.index.nodes:
+            self._look(node)
+
+    def _look(self, node: NodeProto) -> None:
         for place in _PRODUCTS.get(node.op_type, ()):
             self._product(node, place)
         for place in _BIASES.get(node.op_type, ()):

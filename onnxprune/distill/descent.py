@@ -1,0 +1,297 @@
+"""Gradient descent on the distance between a pruned network's answers and the original's, by all of its weights.
+
+    w ← w − η · rms(w₀) / √(L ⁴√|w|) · Adam,   η falling from its peak as half a cosine
+
+|w| are the elements of a weight and L the weights that move: a step changes what a layer makes by as much whatever its
+width and the depth of the network. Derivatives are a network of their own (`gradient`), of which weights are inputs.
+
+References
+----------
+G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", arXiv 1503.02531; D. Kingma, J. Ba,
+"Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+from onnxprune.calibrate.feeds import Feeds
+from onnxprune.distill.answers import Answer, answers_of, graded, with_distance
+from onnxprune.distill.samples import Rows, Samples
+from onnxprune.errors import ModelError
+from onnxprune.gradient import Loss, differentiate, raised
+from onnxprune.graph.index import Index
+from onnxprune.graph.model import Model
+from onnxprune.graph.runtime import Effort, Session
+from onnxprune.rewrite import trained
+from onnxprune.shapes.infer import Shapes, infer_shapes
+
+__all__ = ["Distilled", "Lesson", "distill"]
+
+Arrays = dict[str, NDArray[np.float32]]
+
+_STEP, _FINE = 32, 32
+"""Samples per step at most, and steps per pass at least."""
+_RATE, _MEAN, _SQUARE, _TINY = 0.25, 0.9, 0.999, 1e-12
+"""The largest step, and Adam's constants."""
+_WARM = 0.1
+"""Share of the steps in which they grow to that."""
+_PASSES, _FEWEST = 30, 64
+"""Passes over the samples at most, and steps that are worth to be begun."""
+_COST, _PER_ELEMENT, _PER_WEIGHT = 6e11, 72.0, 20.0
+"""What it may cost: multiply-accumulates of the forward pass; those that an element of an activation, and a weight in a
+step, take as long as."""
+_HELD = 1 << 28
+"""Bytes of answers of the original that are kept, in place of running it in every pass."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learnt, and from what.
+
+    Attributes
+    ----------
+    pruned, original : ModelProto
+        In float32, without functions, all weights in them; not modified.
+    samples : Samples
+    examined : Samples
+        Others, which tell whether it is kept.
+    providers : sequence of str
+    seed : int
+    input_shapes : dict of str to tuple of int
+        Sizes of the inputs.
+    free : collection of str
+        Weights that may be moved; others stay as they are.
+    macs : float
+        Multiply-accumulates of the pruned network's forward pass, of one sample.
+    limited : bool
+        Whether it is left where so few steps are affordable that little is to be had.
+    """
+
+    pruned: ModelProto
+    original: ModelProto
+    samples: Samples
+    examined: Samples
+    providers: Sequence[str]
+    seed: int
+    input_shapes: dict[str, tuple[int, ...]]
+    free: Collection[str]
+    macs: float
+    limited: bool = True
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What came of it.
+
+    Attributes
+    ----------
+    weights : dict of str to ndarray of float32
+        New weights of the pruned network; none where the old ones are nearer to the original.
+    steps, samples : int
+        Steps, and samples learnt from in all of them.
+    before, after : float
+        Distance of the answers from the original's, on the samples examined.
+    """
+
+    weights: Arrays
+    steps: int
+    samples: int
+    before: float
+    after: float
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the report says."""
+        told = {"steps": self.steps, "samples": self.samples, "before": self.before, "after": self.after}
+        return {**told, "kept": bool(self.weights)}
+
+
+def distill(lesson: Lesson, start: Callable[[int], Callable[[], None]]) -> Distilled:
+    """Move the weights of a pruned network until it answers as the original does.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    start : callable
+        Told how many steps there will be; returns what is called after each.
+
+    Returns
+    -------
+    Distilled
+
+    Raises
+    ------
+    ModelError
+        If it cannot be done, with the reason: a node that cannot be differentiated, a network too large.
+    """
+    work = _Descent(lesson)
+    return work.run(start(work.steps))
+
+
+class _Descent:
+    def __init__(self, lesson: Lesson) -> None:
+        self.lesson = lesson
+        proto = raised(_copied(lesson.pruned))
+        index = Index(proto)
+        shapes = infer_shapes(index, Model(proto).skeleton(), lesson.input_shapes)
+        moved = [name for name in trained(index, shapes) if name in lesson.free]
+        if not moved:
+            raise ModelError("no weight of floats could be moved")
+        self.weights = {name: np.array(Model(proto).array(index.weights[name]), np.float32) for name in moved}
+        self.step = int(np.clip(len(lesson.samples) // _FINE, 1, _STEP))
+        self.steps, self.limit = self._afforded(shapes, index)
+        self._original = self._opened_original()
+        self.answers = self._known(shapes)
+        told, self._targets = with_distance(proto, self.answers, shapes)
+        _give(proto, self.weights)
+        gradient = differentiate(proto, moved, loss=Loss("total", told), outputs=[], input_shapes=self._assumed(shapes))
+        self._of, self._loss = gradient.of, gradient.loss
+        self._samples = self._answered(lesson.samples)
+        self._session = Session(gradient.proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
+
+    def _afforded(self, shapes: Shapes, index: Index) -> tuple[int, int]:
+        """Steps that are taken, and samples in each run."""
+        lesson, size = self.lesson, max((shape[0] for shape in shapes.inputs.values() if shape), default=1)
+        floats = sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants) / size
+        each = (
+            lesson.macs + _PER_ELEMENT * floats + _PER_WEIGHT * sum(w.size for w in self.weights.values()) / self.step
+        )
+        cost = _COST if lesson.limited else 10 * _COST
+        passes = min(cost / (each * max(len(lesson.samples), 1)), _PASSES)
+        steps = int(passes * len(lesson.samples) / self.step)
+        if lesson.limited and steps < _FEWEST:
+            raise ModelError(f"{max(steps, 0)} steps are all that it may cost, which is too few")
+        return max(steps, 1), int(np.clip(1e9 / (16 * floats), 1, self.step))
+
+    def _assumed(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        return shapes.inputs | {name: shapes.shapes[tensor] for tensor, name in self._targets.items()}
+
+    def _opened_original(self) -> Session:
+        """The original, with all that it may be compared in."""
+        proto = _copied(self.lesson.original)
+        index = Index(proto)
+        shapes = infer_shapes(index, Model(proto).skeleton(), self.lesson.input_shapes)
+        self.answers = answers_of(index, shapes)
+        known = {value.name for value in proto.graph.output}
+        proto.graph.output.extend(ValueInfoProto(name=a.tensor) for a in self.answers if a.tensor not in known)
+        return Session(proto.SerializeToString(), self.lesson.providers, effort=Effort(fast=True))
+
+    def _known(self, shapes: Shapes) -> list[Answer]:
+        """Answers that the pruned network has, too, with how far the original's spread."""
+        rows = next(self.lesson.samples.drawn(self.limit * 4))
+        there = [answer for answer in self.answers if answer.tensor in shapes.shapes]
+        found = list(graded(there, self._asked(self.lesson.samples.take(rows), there)))
+        if not found:
+            raise ModelError("no output of the original tells samples apart")
+        return found
+
+    def _asked(self, feeds: Feeds, answers: Sequence[Answer]) -> dict[str, NDArray[Any]]:
+        return self._original.run(feeds, [answer.tensor for answer in answers])
+
+    def _answered(self, samples: Samples) -> Samples:
+        """Samples with what the original makes of them beside them, where so much may be kept."""
+        made = list[Feeds]()
+        for feeds in samples.batches:
+            found = self._asked(feeds, self.answers)
+            made.append({self._targets[tensor]: value for tensor, value in found.items()})
+            if sum(value.nbytes for value in made[0].values()) * len(samples.batches) > _HELD:
+                return samples
+        return samples.beside(made)
+
+    def _told(self, samples: Samples, rows: Rows) -> Feeds:
+        """Samples, and what the original makes of them."""
+        feeds = samples.take(rows)
+        if all(name in feeds for name in self._targets.values()):
+            return feeds
+        answers = self._asked(feeds, self.answers)
+        return {**feeds, **{self._targets[tensor]: value for tensor, value in answers.items()}}
+
+    def _distance(self, weights: Arrays) -> float:
+        """Distance of the answers on the samples examined, each counted once."""
+        total, count = 0.0, 0
+        for rows in self.lesson.examined.drawn(self.limit):
+            found = self._session.run({**self._told(self.lesson.examined, rows), **weights}, [self._loss])
+            total, count = total + len(rows) * float(found[self._loss]), count + len(rows)
+        return total / count if count else math.nan
+
+    def _endless(self, rng: np.random.Generator) -> Iterator[Rows]:
+        while True:
+            yield from self._samples.drawn(self.limit, rng)
+
+    def run(self, advance: Callable[[], None]) -> Distilled:
+        """Go downhill; what was there before stays where that is nearer."""
+        rng = np.random.default_rng([self.lesson.seed, 12])
+        before = self._distance(self.weights)
+        weights, adam, runs, seen = self.weights, _Adam(self.weights), self._endless(rng), 0
+        for step in range(self.steps):
+            total, count = dict[str, NDArray[np.float32]](), 0
+            while count < self.step:
+                rows = next(runs)
+                feeds = self._told(self._samples, rows)
+                found = self._session.run({**feeds, **weights}, list(self._of.values()))
+                own = len(rows) * self._samples.per_run
+                for name, output in self._of.items():
+                    part = found[output] * np.float32(own)
+                    total[name] = total[name] + part if name in total else part
+                count += own
+            seen += count
+            slopes = {name: value / np.float32(count) for name, value in total.items()}
+            weights = adam.step(weights, slopes, _rate(step, self.steps))
+            advance()
+        after = self._distance(weights)
+        better = math.isfinite(after) and after < before and all(np.isfinite(w).all() for w in weights.values())
+        return Distilled(weights if better else {}, self.steps, seen, before, after)
+
+
+def _rate(step: int, steps: int) -> float:
+    """How large a step is, of the largest: it grows first, and falls as half a cosine."""
+    done = (step + 1) / steps
+    return min(1.0, done / _WARM) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+class _Adam:
+    """Steps in terms of the weights as they were first."""
+
+    def __init__(self, weights: Arrays) -> None:
+        deep = _RATE / math.sqrt(max(sum(weight.ndim > 1 for weight in weights.values()), 1))
+        self._sizes = {
+            n: deep * math.sqrt(np.mean(np.square(w, dtype=np.float64))) / w.size**0.25 for n, w in weights.items()
+        }
+        self._mean, self._square = ({n: np.zeros_like(w) for n, w in weights.items()} for _ in range(2))
+        self._steps = 0
+
+    def step(self, weights: Arrays, slopes: Mapping[str, NDArray[np.float32]], rate: float) -> Arrays:
+        """Return weights a step further."""
+        self._steps += 1
+        made: Arrays = {}
+        for name, weight in weights.items():
+            mean, square, slope = self._mean[name], self._square[name], slopes[name]
+            mean += np.float32(1 - _MEAN) * (slope - mean)
+            square += np.float32(1 - _SQUARE) * (slope * slope - square)
+            size = np.float32(rate * self._sizes[name] * math.sqrt(1 - _SQUARE**self._steps) / (1 - _MEAN**self._steps))
+            made[name] = np.asarray(weight - size * mean / (np.sqrt(square) + np.float32(_TINY)), np.float32)
+        return made
+
+
+def _copied(proto: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def _give(proto: ModelProto, weights: Arrays) -> None:
+    """Turn initializers into inputs, in place."""
+    graph = proto.graph
+    left = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name not in weights]
+    del graph.initializer[:]
+    graph.initializer.extend(left)
+    declared = {value.name for value in graph.input}
+    for name, value in weights.items():
+        if name not in declared:
+            graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
