@@ -33,7 +33,7 @@ from onnxprune.score import Scorer, channel_reader
 from onnxprune.threads import with_one_blas_thread
 from onnxprune.validate import Made, Measured, NewWeights, Probed, measure
 
-__all__ = ["SOLVED", "Certified", "certificates"]
+__all__ = ["DISTILLED", "SOLVED", "Certified", "certificates"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ Facts = dict[str, Any]
 
 _NO_LAYER, _INTEGERS = "no layer that could be run again", "new weights are stored as integers"
 SOLVED = "weights solved anew on data: bounds of the old ones do not hold"
+DISTILLED = "weights solved anew on data and then distilled: bounds of the old ones do not hold"
 """Why a group has no bound."""
 
 # What of a request decides what samples are drawn with.
@@ -63,10 +64,19 @@ class Certified:
         New weights of readers, where they have any.
     inputs : sequence of dict of str to ndarray
         What errors are measured on; random inputs where there is none.
+    moved : bool
+        Whether all weights moved together then. What is measured of layers is what they are once solved: no layer is
+        meant to make what it made in the original any more.
     """
 
     solved: Reconstruction | None = None
     inputs: Sequence[Feeds] = ()
+    moved: bool = False
+
+    @property
+    def unbounded(self) -> str:
+        """Why weights that were solved anew have no bound."""
+        return DISTILLED if self.moved else SOLVED
 
 
 @with_one_blas_thread
@@ -111,7 +121,7 @@ def certificates(
         own, obscure = (None, _INTEGERS) if integers else (own, _NO_LAYER)
         beta, source = _beta(radii.of(group), own)
         obstacle = ways[name].obstacle or ("the network is big: --certify reads its weights again" if heavy else "")
-        entry: Facts = {"none": SOLVED if anew else obstacle}
+        entry: Facts = {"none": written.unbounded if anew else obstacle}
         if anew:
             entry["missed"] = [max(each) for each in zip(*((s.missed_before, s.missed) for s in anew), strict=True)]
         if not entry["none"]:
@@ -119,7 +129,9 @@ def certificates(
             entry |= _bound(channels, item, guarantees.get(name)) | {"beta_from": source}
         entry["measured"] = {"none": unmeasured or obscure} if own is None else _plain(own)
         found[name] = entry
-    return found | {"": _whole(analysis, plan, options, probed) if written.solved is None else {"none": SOLVED}}
+    return found | {
+        "": _whole(analysis, plan, options, probed) if written.solved is None else {"none": written.unbounded}
+    }
 
 
 def _solved(analysis: Analysis, group: Group, reads: Sequence[Read], written: Certified) -> list[Solved]:

@@ -54,7 +54,8 @@ class Decision:
     tried : tuple of Tried
         Ratios that accuracy was measured at, in their order.
     moved : dict of str to ndarray of float32
-        New weights that are no reader's, by initializer of the analysed network, in its shape.
+        Weights after all others were solved, where they moved once more together: by initializer of the network with
+        the readers' new weights, in its shape.
     distilled : dict
         What the report says of it; empty where it was not asked for.
     """
@@ -87,7 +88,7 @@ class Decision:
     @property
     def written(self) -> Certified:
         """What certificates are to be of, and on which data."""
-        return Certified(self.solved, () if self.refiner is None else self.refiner.held_out)
+        return Certified(self.solved, () if self.refiner is None else self.refiner.held_out, moved=bool(self.moved))
 
     def renewed(self, model: Model, options: Options) -> Analysis:
         """Give a network that is as the analysed one its readers' new weights, in place; returns what it is then."""
@@ -188,19 +189,20 @@ def refitted(decision: Decision, selects: Mapping[str, Select], options: Options
 
 
 def _distilled(decision: Decision, options: Options, clock: Clock) -> Decision:
-    """Move all weights together, so that the answers are the original's; readers' new weights are theirs.
+    """Move all weights together, so that the answers are the original's.
 
     Raises
     ------
     RefusedError
         If that is asked for, and cannot be done.
     """
-    analysis, plan, refiner, solved = decision.analysis, decision.plan, decision.refiner, decision.solved
-    assert refiner is not None and solved is not None
+    analysis, plan, refiner = decision.analysis, decision.plan, decision.refiner
+    assert refiner is not None
     whole = analysis.model.copy()
     ready = decision.renewed(whole, options)
     where = places(ready.index, ready.coupling, plan)
     slots = Slots.of(Network(analysis.model, analysis.index, analysis.shapes))
+    macs = analysis.total("macs")
     lesson = Lesson(
         widened(decision.made(options)),
         refiner.work.proto,
@@ -210,7 +212,8 @@ def _distilled(decision: Decision, options: Options, clock: Clock) -> Decision:
         options.seed,
         analysis.shapes.inputs,
         where.keys(),
-        analysis.total("macs") * (1 - analysis.removed("macs", plan.counts(analysis.coupling))),
+        (macs * (1 - analysis.removed("macs", plan.counts(analysis.coupling))), macs),
+        mixed=refiner.facts["origin"] == "given",
         limited=options.distill != "on",
     )
     try:
@@ -222,10 +225,7 @@ def _distilled(decision: Decision, options: Options, clock: Clock) -> Decision:
         return replace(decision, distilled={"none": str(error)})
     stored = ready.index.weights
     moved = {name: put(whole.array(stored[name]), where[name], value) for name, value in made.weights.items()}
-    anew = {name: item.moved(moved) for name, item in solved.solved.items()}
-    owned = {name for item in anew.values() for name in (item.reader.weight, item.reader.bias)}
-    left = {name: value for name, value in moved.items() if name not in owned}
-    return replace(decision, solved=replace(solved, solved=anew), moved=left, distilled=made.facts)
+    return replace(decision, moved=moved, distilled=made.facts)
 
 
 def _begun(progress: Progress, steps: int) -> Callable[[], None]:

@@ -53,6 +53,9 @@ _HELD_OUT = 8
 _EXAMINED = 4
 """One in so many samples at least is not learnt from where classes are known: accuracy has a large error on few."""
 
+_MOST_EXAMINED = 128
+"""Samples that distilled weights are examined on."""
+
 
 class _Lesson(NamedTuple):
     """Samples that accuracy is told by while channels are chosen, and the others, which readers are solved on then."""
@@ -344,23 +347,22 @@ def _split(
 ) -> tuple[list[Batch], list[Batch], list[Batch]]:
     """Batches to learn from, those held out, and those that distilled weights are examined on.
 
-    The last samples are held out, or where classes are known some at random: those may be sorted by them. The examined
-    ones are half of these; where accuracy is told, which has a large error on few, they are of the others.
+    The last samples are held out, or where classes are known some at random: those may be sorted by them. Examined are
+    some of these; where accuracy is told, which has a large error on few, a quarter of all is held out besides.
     """
-    numbers, unit = np.arange(calibration.count), _unit(network)
+    count, unit, most = calibration.count, _unit(network), _MOST_EXAMINED if options.distills and learns else 0
+    numbers = np.arange(count)
     if calibration.labels is None:
-        out = max(calibration.count // _HELD_OUT // unit, 1) * unit if calibration.count >= 2 * unit else 0
-        spared = out // 2 // unit * unit if learns and options.distills else 0
+        out = max(count // _HELD_OUT // unit, 1) * unit if count >= 2 * unit else 0
+        examined = min(out // 2, most) // unit * unit
     else:
-        spare = calibration.count - _SAMPLES if options.samples is None else 0
-        out = max(calibration.count // _EXAMINED, spare, unit) // unit * unit if learns else calibration.count
-        spared = calibration.count // (2 * _HELD_OUT) // unit * unit if learns and options.distills else 0
-        out += spared
-        numbers = np.random.default_rng([options.seed, 7]).permutation(numbers)
-        numbers = numbers[::-1]
-    learnt, examined, held = np.split(numbers, [calibration.count - out, calibration.count - out + spared])
-    started = [list(calibration.start(np.sort(part))) for part in (learnt, held, examined)]
-    return started[0], started[1], started[2]
+        examined = min(count // (2 * _HELD_OUT), most) // unit * unit
+        spare = count - _SAMPLES if options.samples is None else 0
+        out = max(count // _EXAMINED + examined, spare, unit) // unit * unit if learns else count
+        numbers = np.random.default_rng([options.seed, 7]).permutation(numbers)[::-1]
+    parts = np.split(numbers, [count - out, count - out + examined])
+    learnt, seen, held = (list(calibration.start(np.sort(part))) for part in parts)
+    return learnt, held, seen
 
 
 def _narrow(batch: Feeds) -> Feeds:

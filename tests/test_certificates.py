@@ -200,7 +200,7 @@ def test_readers_solved_anew_have_no_bound_but_what_is_measured_before_and_after
     """Against the pruned network itself, as above: what is shown is the file that is written, not the old weights."""
     proto = dense(sizes=(20, 40, 10))
     data = np.random.default_rng(7).standard_normal((256, 20)).astype(np.float32)
-    found, result = facts(proto, refit="on", calib=data, method="coreset")
+    found, result = facts(proto, refit="on", distill="off", calib=data, method="coreset")
     (entry,) = found.values()
     assert entry["none"] == result.report["end_to_end"]["none"] == certify_door.SOLVED and "error" not in entry
     shown = io.StringIO()
@@ -208,8 +208,9 @@ def test_readers_solved_anew_have_no_bound_but_what_is_measured_before_and_after
     text = " ".join(shown.getvalue().split())
     assert "weights solved anew on data" in text and "%, solved anew" in text and "its readers missed" in text
     old = facts(proto, method="coreset", calib=data)[1]
-    held_out = data[result.report["data"]["samples"] :]
-    assert len(held_out) == result.report["data"]["held_out"] == 32
+    used = result.report["data"]
+    held_out = data[used["samples"] :]
+    assert len(held_out) == used["held_out"] == 32
     feeds = [{"x0": held_out}]
     for name, model in (("before", old.model), ("after", result.model)):
         own = entry["measured"] if name == "before" else entry["measured"]["renewed"]

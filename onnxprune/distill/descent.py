@@ -37,15 +37,15 @@ Arrays = dict[str, NDArray[np.float32]]
 
 _STEP, _FINE = 32, 32
 """Samples per step at most, and steps per pass at least."""
-_RATE, _MEAN, _SQUARE, _TINY = 0.25, 0.9, 0.999, 1e-12
+_RATE, _MEAN, _SQUARE, _TINY = 0.12, 0.9, 0.999, 1e-12
 """The largest step, and Adam's constants."""
 _WARM = 0.1
 """Share of the steps in which they grow to that."""
 _PASSES, _FEWEST = 30, 64
 """Passes over the samples at most, and steps that are worth to be begun."""
-_COST, _PER_ELEMENT, _PER_WEIGHT = 6e11, 72.0, 20.0
-"""What it may cost: multiply-accumulates of the forward pass; those that an element of an activation, and a weight in a
-step, take as long as."""
+_COST, _ASKED, _PER_ELEMENT, _PER_WEIGHT = 6e11, 0.25, 72.0, 20.0
+"""What it may cost, in multiply-accumulates of the pruned network's forward pass; and what one of the original's takes
+in terms of these, an element of an activation, and a weight in a step."""
 _HELD = 1 << 28
 """Bytes of answers of the original that are kept, in place of running it in every pass."""
 
@@ -67,8 +67,10 @@ class Lesson:
         Sizes of the inputs.
     free : collection of str
         Weights that may be moved; others stay as they are.
-    macs : float
-        Multiply-accumulates of the pruned network's forward pass, of one sample.
+    macs : tuple of float
+        Multiply-accumulates of the pruned network's forward pass and of the original's, of one sample.
+    mixed : bool
+        Whether samples are mixed with each other, since there are no more of them.
     limited : bool
         Whether it is left where so few steps are affordable that little is to be had.
     """
@@ -81,7 +83,8 @@ class Lesson:
     seed: int
     input_shapes: dict[str, tuple[int, ...]]
     free: Collection[str]
-    macs: float
+    macs: tuple[float, float]
+    mixed: bool = False
     limited: bool = True
 
 
@@ -152,16 +155,17 @@ class _Descent:
         _give(proto, self.weights)
         gradient = differentiate(proto, moved, loss=Loss("total", told), outputs=[], input_shapes=self._assumed(shapes))
         self._of, self._loss = gradient.of, gradient.loss
-        self._samples = self._answered(lesson.samples)
+        self._samples = lesson.samples if lesson.mixed else self._answered(lesson.samples)
         self._session = Session(gradient.proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
 
     def _afforded(self, shapes: Shapes, index: Index) -> tuple[int, int]:
         """Steps that are taken, and samples in each run."""
         lesson, size = self.lesson, max((shape[0] for shape in shapes.inputs.values() if shape), default=1)
         floats = sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants) / size
-        each = (
-            lesson.macs + _PER_ELEMENT * floats + _PER_WEIGHT * sum(w.size for w in self.weights.values()) / self.step
-        )
+        own, others = lesson.macs
+        asked = _ASKED * others if lesson.mixed else 0.0
+        stepped = _PER_WEIGHT * sum(weight.size for weight in self.weights.values()) / self.step
+        each = own + asked + _PER_ELEMENT * floats + stepped
         cost = _COST if lesson.limited else 10 * _COST
         passes = min(cost / (each * max(len(lesson.samples), 1)), _PASSES)
         steps = int(passes * len(lesson.samples) / self.step)
@@ -204,9 +208,8 @@ class _Descent:
                 return samples
         return samples.beside(made)
 
-    def _told(self, samples: Samples, rows: Rows) -> Feeds:
+    def _told(self, feeds: Feeds) -> Feeds:
         """Samples, and what the original makes of them."""
-        feeds = samples.take(rows)
         if all(name in feeds for name in self._targets.values()):
             return feeds
         answers = self._asked(feeds, self.answers)
@@ -216,7 +219,7 @@ class _Descent:
         """Distance of the answers on the samples examined, each counted once."""
         total, count = 0.0, 0
         for rows in self.lesson.examined.drawn(self.limit):
-            found = self._session.run({**self._told(self.lesson.examined, rows), **weights}, [self._loss])
+            found = self._session.run({**self._told(self.lesson.examined.take(rows)), **weights}, [self._loss])
             total, count = total + len(rows) * float(found[self._loss]), count + len(rows)
         return total / count if count else math.nan
 
@@ -233,7 +236,8 @@ class _Descent:
             total, count = dict[str, NDArray[np.float32]](), 0
             while count < self.step:
                 rows = next(runs)
-                feeds = self._told(self._samples, rows)
+                taken = self._samples.mixed(rows, rng) if self.lesson.mixed else self._samples.take(rows)
+                feeds = self._told(taken)
                 found = self._session.run({**feeds, **weights}, list(self._of.values()))
                 own = len(rows) * self._samples.per_run
                 for name, output in self._of.items():

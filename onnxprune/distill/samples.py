@@ -120,3 +120,33 @@ class Samples:
             if axis is not None:
                 made[name] = np.stack([self.batches[batch][name].take(row, axis) for batch, row in rows], axis)
         return made
+
+    def mixed(self, rows: Rows, rng: np.random.Generator) -> Feeds:
+        """Put samples together, each mixed with any other one; shares are drawn evenly, the larger is its own.
+
+        Parameters
+        ----------
+        rows : ndarray of int (m, 2)
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        dict of str to ndarray
+            Samples as they are, where some of their numbers are whole.
+
+        References
+        ----------
+        H. Zhang, M. Cisse, Y. Dauphin, D. Lopez-Paz, "mixup: beyond empirical risk minimization", ICLR 2018.
+        """
+        feeds = self.take(rows)
+        along = {name: axis for name, axis in self._axes.items() if axis is not None}
+        if not along or any(feeds[name].dtype.kind != "f" for name in along):
+            return feeds
+        alike = np.concatenate(self._alike[self._kind(self.batches[rows[0, 0]])])
+        others = self.take(alike[rng.integers(0, len(alike), len(rows))])
+        shares = rng.random(max(feeds[name].shape[axis] for name, axis in along.items()))
+        shares = np.maximum(shares, 1 - shares).astype(np.float32)
+        for name, axis in along.items():
+            own = shares.reshape([-1 if place == axis else 1 for place in range(feeds[name].ndim)])
+            feeds[name] = own * feeds[name] + (1 - own) * others[name]
+        return feeds

@@ -15,7 +15,7 @@ The asymmetric form is AsymInChange of El Halabi et al., arXiv 2203.04940, secti
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,14 +57,6 @@ class Solved:
     missed: float
     missed_before: float
     rows: int
-
-    def moved(self, weights: Mapping[str, NDArray[np.float32]]) -> "Solved":
-        """Take its weight and bias out of others, by initializer, where they are there."""
-        if self.reader.grid is not None:
-            return self
-        weight = weights.get(self.reader.weight, self.weight).reshape(self.weight.shape)
-        bias = None if self.bias is None else weights.get(self.reader.bias, self.bias).reshape(self.bias.shape)
-        return replace(self, weight=weight, bias=bias)
 
     @property
     def facts(self) -> dict[str, float]:
