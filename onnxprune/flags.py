@@ -11,8 +11,8 @@ from onnxprune.coupling.costs import MEASURES
 from onnxprune.errors import UsageError
 from onnxprune.methods import METHODS
 from onnxprune.methods.sparsity import SPARSIFIERS
-from onnxprune.options import LAYER_ORDERS, REFITS, Options, parse_input_shape, parse_numbers, parse_round_to
-from onnxprune.parsing import Parser, new_parser
+from onnxprune.options import LAYER_ORDERS, REFITS, Options
+from onnxprune.parsing import Parser, new_parser, parse_input_shape, parse_numbers, parse_round_to
 
 __all__ = [
     "REPORT",

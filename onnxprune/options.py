@@ -16,13 +16,12 @@ from onnxprune.methods import METHODS
 from onnxprune.methods.sparsity import SPARSIFIERS, Sparsifier
 from onnxprune.ops.trace import Opened
 
-__all__ = ["LAYER_ORDERS", "REFITS", "Options", "names", "parse_input_shape", "parse_numbers", "parse_round_to"]
+__all__ = ["LAYER_ORDERS", "REFITS", "Options", "names"]
 
 REFITS = ("auto", "on", "off")
 LAYER_ORDERS = ("together", "forward", "backward")
 # ONNX keeps sizes in 64 bits; what exceeds 32 is a slip of the finger, and no tensor that a machine could hold.
 _LARGEST_SIZE = 1 << 31
-_DIGITS = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +162,14 @@ class Options:
         _one_of("--allocation", self.allocation, ("auto", *ALLOCATIONS))
         _one_of("--refit", self.refit, REFITS)
         _one_of("--distill", self.distill, REFITS)
-        for flag, meant in (("--refit on", self.refit == "on"), ("--max-drop", self.max_drop is not None)):
+        asked = {"--refit on": self.refit == "on", "--distill on": self.distill == "on"}
+        for flag, meant in (asked | {"--max-drop": self.max_drop is not None}).items():
             if self.reinit and meant:
                 raise UsageError(f"{flag} is about weights that --reinit throws away: leave one of them out")
+        if self.distill == "on" and not self.refits:
+            raise UsageError(
+                "--distill on begins where readers have been solved anew: give --refit on, too, or leave it out"
+            )
         if self.round_to not in ("off", "auto") and not (_is_whole(self.round_to) and int(self.round_to) >= 1):
             raise UsageError(f"--round-to {self.round_to}: give off, auto, or a whole number from 1 on")
         if self.min_keep is not None and not (_is_number(self.min_keep) and self.min_keep > 0):
@@ -349,51 +353,3 @@ def _one_of(flag: str, value: str, choices: Iterable[str]) -> None:
 def names(value: str | Iterable[str]) -> tuple[str, ...]:
     """Take one name for a sequence of one."""
     return (value,) if isinstance(value, str) else tuple(value)
-
-
-def parse_round_to(text: str) -> int | str:
-    """Read off, auto or a number; what is none of them is left to `Options`.
-
-    Examples
-    --------
-    >>> parse_round_to("8"), parse_round_to("auto")
-    (8, 'auto')
-    """
-    return int(text) if _DIGITS.fullmatch(text) else text
-
-
-def parse_numbers(flag: str, text: str) -> tuple[float, ...]:
-    """Read one number or several with commas between.
-
-    Raises
-    ------
-    UsageError
-
-    Examples
-    --------
-    >>> parse_numbers("--mean", "0.485,0.456,0.406")
-    (0.485, 0.456, 0.406)
-    """
-    try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise UsageError(f"{flag} {text}: give one number, or three with commas between") from error
-
-
-def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Read `x:1,3,224,224`, `x:1x3x224x224` or `x:[1,3,224,224]`.
-
-    Raises
-    ------
-    UsageError
-
-    Examples
-    --------
-    >>> parse_input_shape("x:1x3x224x224")
-    ('x', (1, 3, 224, 224))
-    """
-    name, colon, sizes = text.rpartition(":")
-    parts = re.split(r"[,x]", sizes.strip().removeprefix("[").removesuffix("]"))
-    if not colon or not name or not all(_DIGITS.fullmatch(part.strip()) for part in parts):
-        raise UsageError(f"--input-shape {text}: write the input's name, a colon and its sizes, as in x:1,3,224,224")
-    return name, tuple(int(part) for part in parts)

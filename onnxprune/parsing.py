@@ -2,11 +2,15 @@
 
 import argparse
 import os
+import re
 from typing import Any, NoReturn
 
 from onnxprune.errors import UsageError
 
-__all__ = ["Parser", "new_parser"]
+__all__ = ["Parser", "new_parser", "parse_input_shape", "parse_numbers", "parse_round_to"]
+
+# ONNX keeps sizes in 64 bits.
+_DIGITS = re.compile("[0-9]{1,18}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,3 +53,51 @@ def new_parser(prog: str, description: str, epilog: str = "") -> Parser:
     Parser
     """
     return Parser(prog=prog, description=description, epilog=epilog, formatter_class=_formatter, allow_abbrev=False)
+
+
+def parse_round_to(text: str) -> int | str:
+    """Read off, auto or a number; what is none of them is left to `Options`.
+
+    Examples
+    --------
+    >>> parse_round_to("8"), parse_round_to("auto")
+    (8, 'auto')
+    """
+    return int(text) if _DIGITS.fullmatch(text) else text
+
+
+def parse_numbers(flag: str, text: str) -> tuple[float, ...]:
+    """Read one number or several with commas between.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parse_numbers("--mean", "0.485,0.456,0.406")
+    (0.485, 0.456, 0.406)
+    """
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UsageError(f"{flag} {text}: give one number, or three with commas between") from error
+
+
+def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read `x:1,3,224,224`, `x:1x3x224x224` or `x:[1,3,224,224]`.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parse_input_shape("x:1x3x224x224")
+    ('x', (1, 3, 224, 224))
+    """
+    name, colon, sizes = text.rpartition(":")
+    parts = re.split(r"[,x]", sizes.strip().removeprefix("[").removesuffix("]"))
+    if not colon or not name or not all(_DIGITS.fullmatch(part.strip()) for part in parts):
+        raise UsageError(f"--input-shape {text}: write the input's name, a colon and its sizes, as in x:1,3,224,224")
+    return name, tuple(int(part) for part in parts)

@@ -278,7 +278,7 @@ def _opened(network: Network, analysis: Analysis, options: Options, *, learns: b
     data, lesson = replace(_data(learnt, network, options, labels), alike=calibration.alike), None
     if options.allocation == "accuracy" and learns and scores is not None:
         lesson = _lesson(network, calibration, options, scores, np.concatenate([batch.numbers for batch in learnt]))
-    shown, seen = (tuple(batch.feeds for batch in batches) for batches in (held, examined))
+    shown, seen = tuple(batch.feeds for batch in held), tuple(_narrow(batch.feeds) for batch in examined)
     return Refiner(model, options, data, shown, seen, facts, exam, lesson, analysis.costs)
 
 

@@ -27,7 +27,8 @@ from onnx import ModelProto, TensorProto, helper
 import onnxprune
 from onnxprune import delivery, pipeline
 from onnxprune.graph import runtime
-from onnxprune.options import Options, parse_input_shape, parse_round_to
+from onnxprune.options import Options
+from onnxprune.parsing import parse_input_shape, parse_round_to
 
 LENET = MODELS / "lenet-300-100.onnx"
 

@@ -112,7 +112,8 @@ class Distilled:
     def facts(self) -> dict[str, Any]:
         """What the report says."""
         told = {"steps": self.steps, "samples": self.samples, "before": self.before, "after": self.after}
-        return {**told, "kept": bool(self.weights)}
+        finite = {name: value if math.isfinite(value) else None for name, value in told.items()}
+        return {**finite, "kept": bool(self.weights)}
 
 
 def distill(lesson: Lesson, start: Callable[[int], Callable[[], None]]) -> Distilled:
@@ -140,6 +141,8 @@ def distill(lesson: Lesson, start: Callable[[int], Callable[[], None]]) -> Disti
 class _Descent:
     def __init__(self, lesson: Lesson) -> None:
         self.lesson = lesson
+        if not len(lesson.examined):
+            raise ModelError("no samples are left to tell whether it helps")
         proto = raised(_copied(lesson.pruned))
         index = Index(proto)
         shapes = infer_shapes(index, Model(proto).skeleton(), lesson.input_shapes)
@@ -221,7 +224,7 @@ class _Descent:
         for rows in self.lesson.examined.drawn(self.limit):
             found = self._session.run({**self._told(self.lesson.examined.take(rows)), **weights}, [self._loss])
             total, count = total + len(rows) * float(found[self._loss]), count + len(rows)
-        return total / count if count else math.nan
+        return total / count
 
     def _endless(self, rng: np.random.Generator) -> Iterator[Rows]:
         while True:
@@ -246,10 +249,13 @@ class _Descent:
                 count += own
             seen += count
             slopes = {name: value / np.float32(count) for name, value in total.items()}
+            if not all(np.isfinite(slope).all() for slope in slopes.values()):
+                break
             weights = adam.step(weights, slopes, _rate(step, self.steps))
             advance()
-        after = self._distance(weights)
-        better = math.isfinite(after) and after < before and all(np.isfinite(w).all() for w in weights.values())
+        finite = all(np.isfinite(weight).all() for weight in weights.values())
+        after = self._distance(weights) if finite else math.inf
+        better = math.isfinite(after) and after < before
         return Distilled(weights if better else {}, self.steps, seen, before, after)
 
 
@@ -270,6 +276,7 @@ class _Adam:
         self._mean, self._square = ({n: np.zeros_like(w) for n, w in weights.items()} for _ in range(2))
         self._steps = 0
 
+    @np.errstate(over="ignore", invalid="ignore")
     def step(self, weights: Arrays, slopes: Mapping[str, NDArray[np.float32]], rate: float) -> Arrays:
         """Return weights a step further."""
         self._steps += 1

@@ -48,7 +48,22 @@ def learnt_lines(facts: Facts) -> list[Text]:
     if not data["samples"]:
         return [Text(" ".join([f"Nothing was learnt from the {kind}.", *(f"{n}." for n in data["notes"])]))]
     done = f"; {many(len(solved), 'reader was', 'readers were')} solved anew on them" if solved else ""
-    return [Text(" ".join([f"Learnt from {data['samples']:,} {kind}{done}.", *(f"{n}." for n in data["notes"])]))]
+    told = [f"Learnt from {data['samples']:,} {kind}{done}.", *_distilled(facts.get("distill"), data)]
+    return [Text(" ".join([*told, *(f"{n}." for n in data["notes"])]))]
+
+
+def _distilled(entry: Facts | None, data: Facts) -> list[str]:
+    """Say what came of moving all weights together."""
+    if not entry:
+        return []
+    if "none" in entry:
+        return [f"Weights were not distilled: {entry['none']}."]
+    if not entry["kept"]:
+        return [f"Distilled weights were not kept: on {data['examined']} others the answers were no nearer."]
+    before, after = (math.sqrt(entry[when]) for when in ("before", "after"))
+    steps = many(entry["steps"], "step", "steps")
+    change = f"from {before:.1%} of their spread to {after:.1%}"
+    return [f"All weights were then distilled in {steps}: answers to {data['examined']} others are {change} away."]
 
 
 def fidelity_lines(facts: Facts) -> list[Text]:
