@@ -73,7 +73,7 @@ class Course:
         """Make a row's network, train it as the row says, and return top-1."""
         method = "fisher" if row.startswith("fisher") else "thinner"
         request: dict[str, Any] = {"ratio": ratio, "method": method, "seed": seed}
-        request["refit"] = "on" if "refit" in row else "off"
+        request |= {"refit": "on" if "refit" in row else "off", "distill": "off"}
         if method == "fisher":
             request |= self.seen
         made = onnxprune.prune(self.proto, **request).model

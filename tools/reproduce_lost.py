@@ -68,7 +68,7 @@ def told(name: str, args: argparse.Namespace) -> None:
     found = {}
     for method in args.methods:
         with tempfile.TemporaryDirectory() as folder:
-            options = Options(method=method, calib=calibration, refit="on")
+            options = Options(method=method, calib=calibration, refit="on", distill="off")
             made = make_family(path, Path(folder), sorted(args.ratios), options)
             others = [Path(member["path"]) for member in made["members"]]
             asked = Comparison(
@@ -79,7 +79,7 @@ def told(name: str, args: argparse.Namespace) -> None:
     columns = {method: potentials(facts) for method, facts in found.items()}
     if args.search:
         for method in args.methods:
-            making = Options(method=method, calib=calibration, refit="on")
+            making = Options(method=method, calib=calibration, refit="on", distill="off")
             asked = Comparison(data=images, labels=labels, potential=True, making=making, trials=args.trials)
             columns[f"{method}, by search"] = potentials(compare_files(path, [], asked))
     print(f"\n| {name}: potential on | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")

@@ -1,7 +1,7 @@
 """How far one may prune, by search: networks are made, ratio by ratio, where the next one says most of the potentials.
 
-Each network is the one that a prune by that ratio makes, and is looked at on all distributions: those tried are a
-family that everything else can be told of, too.
+Each network is the one that a prune by that ratio makes with --distill off, since there are many of them, and is looked
+at on all distributions: those tried are a family that everything else can be told of, too.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def sought(
         If the network cannot be pruned.
     """
     assert asked.making is not None
-    options, changes = replace(asked.making, best_effort=True), shifts.distributions(asked.seed)
+    options, changes = replace(asked.making, best_effort=True, distill="off"), shifts.distributions(asked.seed)
     analysis = analyse(model.copy(), options)
     require_groups(analysis)
     high = analysis.removed("params", floors(analysis, options.keep_at_least[-1]))
