@@ -276,7 +276,7 @@ class Options:
     @property
     def distills(self) -> bool:
         """Tell whether weights are to be distilled, where that can be done."""
-        return self.refits and not self.reinit and self.distill != "off"
+        return self.distill != "off" and not self.sparse and not self.reinit and self.refits
 
     @property
     def opened(self) -> Opened:

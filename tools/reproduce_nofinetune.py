@@ -6,8 +6,9 @@
 DATA holds mnist/, cifar10/, imagenet/, text/ and models/. Labels of the test sets serve for the figures only; nothing
 was tuned on them. "no data" learns from synthetic inputs, "data" from 1,024 training images (of ImageNet 512; for the
 language model texts that it writes itself) without labels. A method's name alone keeps the readers' weights, `+refit`
-solves them anew; `auto` and `submodular…` always do. What follows `@` is --allocation: the training images have their
-labels then, so that all allocations learn from the same three quarters of them. Tasks: see --list.
+solves them anew, `+distill` moves all weights on from there; `submodular…` is always solved anew, and `auto` alone is
+what the command does by default: both. What follows `@` is --allocation: the training images have their labels then, so
+that all allocations learn from the same three quarters of them. Tasks: see --list.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import onnxprune
 
 Array = NDArray[Any]
 SAMPLES = 1024
-METHODS = ("auto", "l1", "l1+refit", "submodular-layer", "submodular-seq", "submodular", "coreset+refit")
+METHODS = ("auto", "auto+refit", "l1", "l1+refit", "submodular-layer", "submodular-seq", "submodular", "coreset+refit")
 METHODS += ("lowner+refit", "fisher+refit", "taylor+refit", "taylor-weights+refit", "synflow+refit", "random+refit")
 
 
@@ -146,9 +147,10 @@ def request_of(
 ) -> dict[str, Any]:
     """What a row of the table asks for."""
     method, _, allocation = method.partition("@")
-    name, _, refit = method.partition("+")
-    alone = not refit and name not in ("auto", "submodular", "submodular-seq", "submodular-layer")
+    name, _, more = method.partition("+")
+    alone = not more and name not in ("auto", "submodular", "submodular-seq", "submodular-layer")
     request = {**task.request, "method": name, "seed": seed, "refit": "off" if alone else "on"}
+    request["distill"] = "auto" if more == "distill" or method == "auto" else "off"
     if allocation:
         request["allocation"] = allocation
     if alone:
@@ -177,7 +179,7 @@ def row(name: str, task: Task, args: argparse.Namespace) -> None:
                 cells.append("–")
                 continue
             found, start = [], time.perf_counter()
-            for seed in range(args.seeds if method in ("auto", "random+refit") or given is None else 1):
+            for seed in range(args.seeds if method in ("auto", "auto+refit", "random+refit") or given is None else 1):
                 result = onnxprune.prune(path, **request_of(method, task, given, seed, classes))
                 found.append(measured(result.model, inputs, labels))
                 if method in ("l1", "l2", "coreset", "lowner"):
