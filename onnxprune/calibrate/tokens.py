@@ -20,8 +20,8 @@ __all__ = ["Tokens", "companion", "draw_tokens", "written"]
 
 # Ids of padding, beginning, end and unknown, where the vocabulary is large enough to have such.
 _SPECIAL, _LEAST = 4, 64
-# Multiply-accumulates that writing may take: twenty seconds of one core.
-_EFFORT = 5e11
+# Multiply-accumulates that writing may take: half a minute of one core.
+_EFFORT = 1e12
 _SHIFT = 2.7
 
 

@@ -1,9 +1,10 @@
 """Gradient descent on the distance between a pruned network's answers and the original's, by all of its weights.
 
-    w ← w − η · rms(w₀) / √(L ⁴√|w|) · Adam,   η falling from its peak as half a cosine
+    w ← w − η √s · rms(w₀) / (√L ⁴√|w|) · Adam,   η growing to its peak and falling from it as half a cosine
 
-|w| are the elements of a weight and L the weights that move: a step changes what a layer makes by as much whatever its
-width and the depth of the network. Derivatives are a network of their own (`gradient`), of which weights are inputs.
+|w| are the elements of a weight, L the weights that move and s the steps: one changes what a layer makes by as much
+whatever its width and the depth of the network, and less where few are left to mend what it breaks. Derivatives are a
+network of their own (`gradient`), of which weights are inputs.
 
 References
 ----------
@@ -37,7 +38,7 @@ Arrays = dict[str, NDArray[np.float32]]
 
 _STEP, _FINE = 32, 32
 """Samples per step at most, and steps per pass at least."""
-_RATE, _MEAN, _SQUARE, _TINY = 0.12, 0.9, 0.999, 1e-12
+_RATE, _MEAN, _SQUARE, _TINY = 0.0125, 0.9, 0.999, 1e-12
 """The largest step, and Adam's constants."""
 _WARM = 0.1
 """Share of the steps in which they grow to that."""
@@ -68,7 +69,7 @@ class Lesson:
     free : collection of str
         Weights that may be moved; others stay as they are.
     macs : tuple of float
-        Multiply-accumulates of the pruned network's forward pass and of the original's, of one sample.
+        Multiply-accumulates of the pruned network's forward pass and of the original's, at `input_shapes`.
     mixed : bool
         Whether samples are mixed with each other, since there are no more of them.
     limited : bool
@@ -163,12 +164,14 @@ class _Descent:
 
     def _afforded(self, shapes: Shapes, index: Index) -> tuple[int, int]:
         """Steps that are taken, and samples in each run."""
-        lesson, size = self.lesson, max((shape[0] for shape in shapes.inputs.values() if shape), default=1)
-        floats = sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants) / size
-        own, others = lesson.macs
-        asked = _ASKED * others if lesson.mixed else 0.0
+        lesson, own = self.lesson, [shapes.inputs[name] for name in index.inputs if name in shapes.inputs]
+        given = lesson.samples.take(next(lesson.samples.drawn(1)))
+        larger = sum(given[name].size for name in index.inputs if name in given) / max(sum(map(math.prod, own)), 1)
+        larger /= lesson.samples.per_run
+        floats = larger * sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants)
+        macs = larger * (lesson.macs[0] + _ASKED * lesson.macs[1] * lesson.mixed)
         stepped = _PER_WEIGHT * sum(weight.size for weight in self.weights.values()) / self.step
-        each = own + asked + _PER_ELEMENT * floats + stepped
+        each = macs + _PER_ELEMENT * floats + stepped
         cost = _COST if lesson.limited else 10 * _COST
         passes = min(cost / (each * max(len(lesson.samples), 1)), _PASSES)
         steps = int(passes * len(lesson.samples) / self.step)
@@ -184,7 +187,7 @@ class _Descent:
         proto = _copied(self.lesson.original)
         index = Index(proto)
         shapes = infer_shapes(index, Model(proto).skeleton(), self.lesson.input_shapes)
-        self.answers = answers_of(index, shapes)
+        self.answers, self._sizes = answers_of(index, shapes), shapes.shapes
         known = {value.name for value in proto.graph.output}
         proto.graph.output.extend(ValueInfoProto(name=a.tensor) for a in self.answers if a.tensor not in known)
         return Session(proto.SerializeToString(), self.lesson.providers, effort=Effort(fast=True))
@@ -192,7 +195,7 @@ class _Descent:
     def _known(self, shapes: Shapes) -> list[Answer]:
         """Answers that the pruned network has, too, with how far the original's spread."""
         rows = next(self.lesson.samples.drawn(self.limit * 4))
-        there = [answer for answer in self.answers if answer.tensor in shapes.shapes]
+        there = [each for each in self.answers if shapes.shapes.get(each.tensor) == self._sizes[each.tensor]]
         found = list(graded(there, self._asked(self.lesson.samples.take(rows), there)))
         if not found:
             raise ModelError("no output of the original tells samples apart")
@@ -234,7 +237,7 @@ class _Descent:
         """Go downhill; what was there before stays where that is nearer."""
         rng = np.random.default_rng([self.lesson.seed, 12])
         before = self._distance(self.weights)
-        weights, adam, runs, seen = self.weights, _Adam(self.weights), self._endless(rng), 0
+        weights, adam, runs, seen = self.weights, _Adam(self.weights, self.steps), self._endless(rng), 0
         for step in range(self.steps):
             total, count = dict[str, NDArray[np.float32]](), 0
             while count < self.step:
@@ -268,8 +271,8 @@ def _rate(step: int, steps: int) -> float:
 class _Adam:
     """Steps in terms of the weights as they were first."""
 
-    def __init__(self, weights: Arrays) -> None:
-        deep = _RATE / math.sqrt(max(sum(weight.ndim > 1 for weight in weights.values()), 1))
+    def __init__(self, weights: Arrays, steps: int) -> None:
+        deep = _RATE * math.sqrt(steps / max(sum(weight.ndim > 1 for weight in weights.values()), 1))
         self._sizes = {
             n: deep * math.sqrt(np.mean(np.square(w, dtype=np.float64))) / w.size**0.25 for n, w in weights.items()
         }
