@@ -247,7 +247,7 @@ def _calibration(network: Network, analysis: Analysis, options: Options) -> Cali
     affordable = min(_MACS / max(macs, 1.0), _BYTES / max(each, 1.0))
     if options.calib is None:
         number = options.synthetic or int(np.clip(affordable, _FEWEST, _MOST))
-        return synthesise(network, count=number, seed=options.seed, scale=options.scale)
+        return synthesise(network, count=number, seed=options.seed, scale=options.scale, macs=macs)
     return open_calibration(
         options.calib,
         network,

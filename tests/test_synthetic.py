@@ -9,12 +9,13 @@ from net import Net
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from onnxprune import prune
 from onnxprune.analysis import analyse
-from onnxprune.calibrate import surest
+from onnxprune.calibrate import surest, towards
 from onnxprune.calibrate.calibration import Calibration, Network, Slots
 from onnxprune.calibrate.leaves import dead_leaves
-from onnxprune.calibrate.respond import find_scale, shares
-from onnxprune.calibrate.scale import COLOURED, GREY, wished
+from onnxprune.calibrate.respond import fed, find_scale, misfit, shares
+from onnxprune.calibrate.scale import COLOURED, GREY, Scale, wished
 from onnxprune.calibrate.strokes import strokes
 from onnxprune.calibrate.synthetic import synthesise
 from onnxprune.errors import UsageError
@@ -238,6 +239,84 @@ def test_a_network_is_surer_of_what_is_taken_and_answers_with_more_classes() -> 
     every = shares(np.asarray(session.run({"x0": plain / np.float32(255)})[made.index.outputs[0]], np.float64))
     assert found.max(axis=1).mean() > every.max(axis=1).mean()
     assert np.bincount(found.argmax(axis=1), minlength=4).max() <= np.bincount(every.argmax(axis=1), minlength=4).max()
+
+
+# --- and moved towards what it takes for its classes
+
+
+def bent(*, last: bool = False, softmax: bool = False, kept: bool = False) -> ModelProto:
+    """A classifier of pictures, with colours first or last."""
+    net = Net(seed=2)
+    x = net.input("n", 32, 32, 3) if last else net.input("n", 3, 32, 32)
+    x = net.add("Transpose", x, perm=[0, 3, 1, 2]) if last else x
+    x = net.conv(x, 8, 3, kernel=(3, 3))
+    if kept:
+        own = [
+            net.weight(8),
+            net.weight(8),
+            net.constant(np.zeros(8), np.float32),
+            net.constant(np.ones(8), np.float32),
+        ]
+        x = net.add("BatchNormalization", x, *own)
+    y = net.gemm(net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", x))), 4, 8)
+    return net.done(net.add("Softmax", y, axis=-1) if softmax else y)
+
+
+def loss(made: Network, pictures: NDArray[np.uint8], scale: Scale) -> float:
+    """By the pictures' own classes."""
+    (name,) = made.index.outputs
+    session = open_session(made.model.copy(), made.providers)
+    batches = fed(made, Slots.of(made).inputs[0], pictures, scale)
+    found = shares(np.concatenate([session.run(feeds)[name] for feeds in batches]).astype(np.float64))
+    return float(-np.log(found.max(axis=1)).mean())
+
+
+@pytest.mark.parametrize("proto", [bent(), bent(last=True), bent(softmax=True)], ids=["first", "last", "softmax"])
+@pytest.mark.parametrize("scale", [COLOURED[0], next(each for each in COLOURED if each.reverse)], ids=str)
+def test_moved_pictures_are_surer_and_stay_pictures(proto: ModelProto, scale: Scale) -> None:
+    made = network(proto)
+    pictures = dead_leaves(40, (3, 32, 32), np.random.default_rng(0))
+    slot = Slots.of(made).inputs[0]
+    found = towards.moved(made, slot, pictures, scale, 1e6, np.random.default_rng(0))
+    assert found is not None and found.dtype == np.uint8 and found.shape == pictures.shape
+    assert loss(made, found, scale) < loss(made, pictures, scale)
+    change = found.astype(float) - pictures
+    contrast = pictures.std(axis=(1, 2, 3))
+    assert (change.std(axis=(1, 2, 3)) <= 0.26 * contrast + 1).all() and change.any(axis=(1, 2, 3)).all()
+    power = np.abs(np.fft.fft2(change)).mean(axis=(0, 1))
+    assert power[0, 1:4].mean() > 5 * power[0, 12:16].mean()  # as pictures have it, and not single pixels
+
+
+def test_pictures_stay_where_statistics_say_that_they_were_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, scale = network(bent(kept=True)), wished(span="0,1")
+    assert scale is not None
+    pictures = dead_leaves(40, (3, 32, 32), np.random.default_rng(0))
+    asked = made, Slots.of(made).inputs[0], pictures, scale, 1e6
+    told = [misfit(*asked[:2], each.astype(np.float32), scale) for each in (pictures, 255 - pictures)]
+    assert told[0] is not None and told[0] != told[1]
+    results = []
+    for values in ([1.0, 2.0], [2.0, 1.0]):
+        order = iter(values)
+        monkeypatch.setattr(towards, "misfit", lambda *_, order=order: next(order))
+        results.append(towards.moved(*asked, np.random.default_rng(0)))
+    assert results[0] is None and results[1] is not None
+
+
+def test_pictures_stay_where_moving_them_takes_long_or_cannot_be_told() -> None:
+    made, scale, rng = network(bent()), COLOURED[0], np.random.default_rng(0)
+    pictures = dead_leaves(8, (3, 32, 32), rng)
+    slot = Slots.of(made).inputs[0]
+    assert towards.moved(made, slot, pictures, scale, 1e12, rng) is None
+    net = Net(seed=2)
+    x = net.add("Flatten", net.add("LRN", net.input("n", 3, 32, 32), size=3))
+    other = network(net.done(net.add("Hardmax", net.gemm(x, 4, 3072))))
+    assert towards.moved(other, slot, pictures, scale, 1e6, rng) is None
+
+
+def test_a_prune_learns_from_moved_pictures_and_says_so() -> None:
+    result = prune(bent(), ratio=0.3, best_effort=True, synthetic=64, input_range="0,1")
+    (note,) = result.report["data"]["notes"]
+    assert "surest of" in note and "moved towards what it takes for these" in note
 
 
 @pytest.mark.parametrize("scale", [scale for scale in COLOURED if not scale.reverse])

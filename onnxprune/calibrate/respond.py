@@ -20,7 +20,7 @@ from onnxprune.calibrate.scale import COLOURED, GREY, Scale
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
 
-__all__ = ["answers_of", "fed", "find_scale", "scaled", "shares"]
+__all__ = ["answers_of", "fed", "find_scale", "misfit", "scaled", "shares"]
 
 # Layers that are looked at, and positions of each in a batch.
 _LAYERS, _POSITIONS = 6, 4096
@@ -98,6 +98,28 @@ def find_scale(network: Network, slot: Slot, pictures: NDArray[np.float32]) -> t
     if not np.isfinite(min(values)):
         return candidates[0], f"pictures are fed as {candidates[0].name}, as most networks take them"
     return best, f"pictures are fed as {best.name}: {judged[0][1]} fit best of {len(candidates)} scales in use"
+
+
+def misfit(network: Network, slot: Slot, pictures: NDArray[np.float32], scale: Scale) -> float | None:
+    """Tell how far pictures are from the statistics that BatchNormalization has stored; None where there are none.
+
+    Parameters
+    ----------
+    network : Network
+    slot : Slot
+        The input.
+    pictures : ndarray (n, colours, height, width)
+        From 0 to 255.
+    scale : Scale
+
+    Returns
+    -------
+    float or None
+    """
+    if not any(_keeps_statistics(network, node) for node in network.index.nodes):
+        return None
+    ((found, _),) = _judged(network, slot, pictures, (scale,))
+    return found
 
 
 def _told(network: Network, slot: Slot, candidates: tuple[Scale, ...]) -> Scale | None:

@@ -18,6 +18,7 @@ from onnxprune.calibrate.scale import Scale
 from onnxprune.calibrate.strokes import strokes
 from onnxprune.calibrate.surest import pool_of, surest
 from onnxprune.calibrate.tokens import Tokens, companion, draw_tokens, written
+from onnxprune.calibrate.towards import moved
 from onnxprune.errors import ModelError
 from onnxprune.graph.staged import open_session
 
@@ -50,14 +51,18 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What is asked for: how many samples, from which seed, at which scale."""
+    """What is asked for: how many samples, from which seed, at which scale; and multiply-accumulates of one of them,
+    where pictures may be moved."""
 
     count: int
     seed: int
     scale: Scale | None
+    macs: float | None
 
 
-def synthesise(network: Network, *, count: int, seed: int = 0, scale: Scale | None = None) -> Calibration:
+def synthesise(
+    network: Network, *, count: int, seed: int = 0, scale: Scale | None = None, macs: float | None = None
+) -> Calibration:
     """Make up inputs of a network.
 
     Parameters
@@ -68,6 +73,8 @@ def synthesise(network: Network, *, count: int, seed: int = 0, scale: Scale | No
     seed : int
     scale : Scale, optional
         What the network takes for the bytes of a picture; found out by default.
+    macs : float, optional
+        Multiply-accumulates of the network, of one sample; pictures are moved towards its classes where that is known.
 
     Returns
     -------
@@ -82,7 +89,7 @@ def synthesise(network: Network, *, count: int, seed: int = 0, scale: Scale | No
     network = replace(network, shapes=replace(network.shapes, inputs=_running_sizes(network)))
     slots = Slots.of(network)
     count = max(count // slots.batch, 1) * slots.batch if slots.fixed else count
-    wish = _Wish(count, seed, scale)
+    wish = _Wish(count, seed, scale, macs)
     made: dict[str, _Made] = {}
     for place, slot in enumerate(slots.inputs):
         found = _maker(network, slots, slot, wish, np.random.default_rng([seed, 3, place]))
@@ -178,6 +185,10 @@ def _pictures(
     if best is not None:
         kind += f", of {len(pictures):,} those that the network is surest of, class by class"
     chosen, fed = pictures[: wish.count] if best is None else pictures[best], scale
+    if best is not None and wish.macs is not None:
+        farther = moved(network, slot, chosen, fed, wish.macs, rng)
+        kind += "" if farther is None else ", moved towards what it takes for these"
+        chosen = chosen if farther is None else farther
     return _Made(
         lambda number: scaled(chosen[number : number + 1].astype(np.float32), slot, fed),
         f"input '{slot.name}': {kind}; {note}{size}",
