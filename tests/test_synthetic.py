@@ -18,7 +18,7 @@ from onnxprune.calibrate.respond import fed, find_scale, misfit, shares
 from onnxprune.calibrate.scale import COLOURED, GREY, Scale, wished
 from onnxprune.calibrate.strokes import strokes
 from onnxprune.calibrate.synthetic import synthesise
-from onnxprune.errors import UsageError
+from onnxprune.errors import ModelError, UsageError
 from onnxprune.graph import io
 from onnxprune.graph.staged import open_session
 from onnxprune.options import Options
@@ -251,13 +251,8 @@ def bent(*, last: bool = False, softmax: bool = False, kept: bool = False) -> Mo
     x = net.add("Transpose", x, perm=[0, 3, 1, 2]) if last else x
     x = net.conv(x, 8, 3, kernel=(3, 3))
     if kept:
-        own = [
-            net.weight(8),
-            net.weight(8),
-            net.constant(np.zeros(8), np.float32),
-            net.constant(np.ones(8), np.float32),
-        ]
-        x = net.add("BatchNormalization", x, *own)
+        statistics = [net.constant(value, np.float32) for value in (np.zeros(8), np.ones(8))]
+        x = net.add("BatchNormalization", x, net.weight(8), net.weight(8), *statistics)
     y = net.gemm(net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", x))), 4, 8)
     return net.done(net.add("Softmax", y, axis=-1) if softmax else y)
 
@@ -282,7 +277,7 @@ def test_moved_pictures_are_surer_and_stay_pictures(proto: ModelProto, scale: Sc
     assert loss(made, found, scale) < loss(made, pictures, scale)
     change = found.astype(float) - pictures
     contrast = pictures.std(axis=(1, 2, 3))
-    assert (change.std(axis=(1, 2, 3)) <= 0.26 * contrast + 1).all() and change.any(axis=(1, 2, 3)).all()
+    assert (change.std(axis=(1, 2, 3)) <= 0.16 * contrast + 1).all() and change.any()
     power = np.abs(np.fft.fft2(change)).mean(axis=(0, 1))
     assert power[0, 1:4].mean() > 5 * power[0, 12:16].mean()  # as pictures have it, and not single pixels
 
@@ -302,15 +297,18 @@ def test_pictures_stay_where_statistics_say_that_they_were_nearer(monkeypatch: p
     assert results[0] is None and results[1] is not None
 
 
-def test_pictures_stay_where_moving_them_takes_long_or_cannot_be_told() -> None:
+def test_pictures_stay_where_moving_them_takes_long_or_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     made, scale, rng = network(bent()), COLOURED[0], np.random.default_rng(0)
     pictures = dead_leaves(8, (3, 32, 32), rng)
     slot = Slots.of(made).inputs[0]
     assert towards.moved(made, slot, pictures, scale, 1e12, rng) is None
-    net = Net(seed=2)
-    x = net.add("Flatten", net.add("LRN", net.input("n", 3, 32, 32), size=3))
-    other = network(net.done(net.add("Hardmax", net.gemm(x, 4, 3072))))
-    assert towards.moved(other, slot, pictures, scale, 1e6, rng) is None
+    assert towards.moved(made, slot, pictures, scale, 1e6, rng) is not None
+
+    def unruled(*_: Any, **__: Any) -> None:
+        raise ModelError("no rule")
+
+    monkeypatch.setattr(towards, "differentiate", unruled)
+    assert towards.moved(made, slot, pictures, scale, 1e6, rng) is None
 
 
 def test_a_prune_learns_from_moved_pictures_and_says_so() -> None:

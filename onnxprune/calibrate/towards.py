@@ -29,13 +29,13 @@ from onnxprune.graph.runtime import Effort, Session
 
 __all__ = ["moved"]
 
-_STEPS, _FEWEST, _SIZE = 5, 2, 0.05
+_STEPS, _FEWEST, _SIZE = 3, 2, 0.05
 """Steps, as few as are worth it, and how far one goes, in terms of a picture's contrast."""
 _JUDGED = 256
 """Pictures that are compared with what BatchNormalization has stored."""
 _PLACES = 16
 """A picture is moved about by up to its size over this."""
-_COST, _PER_ELEMENT = 1.5e12, 72.0
+_COST, _PER_ELEMENT = 1e12, 72.0
 """What it may cost, in multiply-accumulates of the forward pass; and as many as take as long as one element of an
 activation does."""
 
