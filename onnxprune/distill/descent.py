@@ -36,8 +36,8 @@ __all__ = ["Distilled", "Lesson", "distill"]
 
 Arrays = dict[str, NDArray[np.float32]]
 
-_STEP, _FINE = 32, 32
-"""Samples per step at most, and steps per pass at least."""
+_STEP, _FINE, _ROWS = 32, 32, 512
+"""Samples per step at most, steps per pass at least, and rows of scores per step: a text has one per token."""
 _RATE, _MEAN, _SQUARE, _TINY = 0.0125, 0.9, 0.999, 1e-12
 """The largest step, and Adam's constants."""
 _WARM = 0.1
@@ -151,10 +151,12 @@ class _Descent:
         if not moved:
             raise ModelError("no weight of floats could be moved")
         self.weights = {name: np.array(Model(proto).array(index.weights[name]), np.float32) for name in moved}
-        self.step = int(np.clip(len(lesson.samples) // _FINE, 1, _STEP))
-        self.steps, self.limit = self._afforded(shapes, index)
+        floats = self._floats(shapes, index)
+        self.limit = int(np.clip(1e9 / (16 * floats), 1, _STEP))
         self._original = self._opened_original()
-        self.answers = self._known(shapes)
+        self.answers, rows = self._known(shapes)
+        self.step = int(np.clip(min(len(lesson.samples) // _FINE, _ROWS // rows), 1, _STEP))
+        self.limit, self.steps = min(self.limit, self.step), self._afforded(floats)
         told, self._targets = with_distance(proto, self.answers, shapes)
         _give(proto, self.weights)
         gradient = differentiate(proto, moved, loss=Loss("total", told), outputs=[], input_shapes=self._assumed(shapes))
@@ -162,14 +164,18 @@ class _Descent:
         self._samples = lesson.samples if lesson.mixed else self._answered(lesson.samples)
         self._session = Session(gradient.proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
 
-    def _afforded(self, shapes: Shapes, index: Index) -> tuple[int, int]:
-        """Steps that are taken, and samples in each run."""
-        lesson, own = self.lesson, [shapes.inputs[name] for name in index.inputs if name in shapes.inputs]
-        given = lesson.samples.take(next(lesson.samples.drawn(1)))
-        larger = sum(given[name].size for name in index.inputs if name in given) / max(sum(map(math.prod, own)), 1)
-        larger /= lesson.samples.per_run
-        floats = larger * sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants)
-        macs = larger * (lesson.macs[0] + _ASKED * lesson.macs[1] * lesson.mixed)
+    def _floats(self, shapes: Shapes, index: Index) -> float:
+        """Elements of all activations of a sample."""
+        samples, own = self.lesson.samples, [shapes.inputs[name] for name in index.inputs if name in shapes.inputs]
+        given = samples.take(next(samples.drawn(1)))
+        elements = sum(given[name].size for name in index.inputs if name in given) / samples.per_run
+        self._larger = elements / max(sum(map(math.prod, own)), 1)
+        return self._larger * sum(math.prod(s) for name, s in shapes.shapes.items() if name not in index.constants)
+
+    def _afforded(self, floats: float) -> int:
+        """Steps that are taken."""
+        lesson = self.lesson
+        macs = self._larger * (lesson.macs[0] + _ASKED * lesson.macs[1] * lesson.mixed)
         stepped = _PER_WEIGHT * sum(weight.size for weight in self.weights.values()) / self.step
         each = macs + _PER_ELEMENT * floats + stepped
         cost = _COST if lesson.limited else 10 * _COST
@@ -177,7 +183,7 @@ class _Descent:
         steps = int(passes * len(lesson.samples) / self.step)
         if lesson.limited and steps < _FEWEST:
             raise ModelError(f"{max(steps, 0)} steps are all that it may cost, which is too few")
-        return max(steps, 1), int(np.clip(1e9 / (16 * floats), 1, self.step))
+        return max(steps, 1)
 
     def _assumed(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
         return shapes.inputs | {name: shapes.shapes[tensor] for tensor, name in self._targets.items()}
@@ -192,14 +198,17 @@ class _Descent:
         proto.graph.output.extend(ValueInfoProto(name=a.tensor) for a in self.answers if a.tensor not in known)
         return Session(proto.SerializeToString(), self.lesson.providers, effort=Effort(fast=True))
 
-    def _known(self, shapes: Shapes) -> list[Answer]:
-        """Answers that the pruned network has, too, with how far the original's spread."""
-        rows = next(self.lesson.samples.drawn(self.limit * 4))
+    def _known(self, shapes: Shapes) -> tuple[list[Answer], int]:
+        """Answers that the pruned network has, too, with their spread, and how many rows of scores a sample has."""
+        rows = next(self.lesson.samples.drawn(self.limit))
         there = [each for each in self.answers if shapes.shapes.get(each.tensor) == self._sizes[each.tensor]]
-        found = list(graded(there, self._asked(self.lesson.samples.take(rows), there)))
+        told = self._asked(self.lesson.samples.take(rows), there)
+        found = list(graded(there, told))
         if not found:
             raise ModelError("no output of the original tells samples apart")
-        return found
+        count = len(rows) * self.lesson.samples.per_run
+        scored = [told[a.tensor].size / told[a.tensor].shape[a.axis] for a in found if a.axis is not None]
+        return found, max([1, *(int(each / count) for each in scored)])
 
     def _asked(self, feeds: Feeds, answers: Sequence[Answer]) -> dict[str, NDArray[Any]]:
         return self._original.run(feeds, [answer.tensor for answer in answers])
