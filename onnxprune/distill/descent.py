@@ -47,6 +47,8 @@ _PASSES, _FEWEST = 30, 64
 _COST, _ASKED, _PER_ELEMENT, _PER_WEIGHT = 6e11, 0.25, 72.0, 20.0
 """What it may cost, in multiply-accumulates of the pruned network's forward pass; and what one of the original's takes
 in terms of these, an element of an activation, and a weight in a step."""
+_ROOM = 6e7
+"""Elements of the activations of a run."""
 _HELD = 1 << 28
 """Bytes of answers of the original that are kept, in place of running it in every pass."""
 
@@ -136,7 +138,59 @@ def distill(lesson: Lesson, start: Callable[[int], Callable[[], None]]) -> Disti
         If it cannot be done, with the reason: a node that cannot be differentiated, a network too large.
     """
     work = _Descent(lesson)
-    return work.run(start(work.steps))
+    return work.run(start(work.pace.steps))
+
+
+class _Original:
+    """The original, open, and where its answers are compared with those of the pruned network."""
+
+    def __init__(self, lesson: Lesson, pruned: Shapes) -> None:
+        proto = _copied(lesson.original)
+        index, shapes = _looked_at(proto, lesson)
+        there = [
+            each for each in answers_of(index, shapes) if shapes.shapes[each.tensor] == pruned.shapes.get(each.tensor)
+        ]
+        known = {value.name for value in proto.graph.output}
+        proto.graph.output.extend(ValueInfoProto(name=each.tensor) for each in there if each.tensor not in known)
+        self._session = Session(proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
+        rows = next(lesson.samples.drawn(_STEP))
+        told = self._session.run(lesson.samples.take(rows), [each.tensor for each in there])
+        self.answers: list[Answer] = list(graded(there, told))
+        if not self.answers:
+            raise ModelError("no output of the original tells samples apart")
+        scored = [told[a.tensor].size / told[a.tensor].shape[a.axis] for a in self.answers if a.axis is not None]
+        self.rows = max([1, *(int(each / (len(rows) * lesson.samples.per_run)) for each in scored)])
+        """Rows of scores that there are of a sample."""
+
+    def __call__(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """Answers by their tensors."""
+        return self._session.run(feeds, [answer.tensor for answer in self.answers])
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Steps that are taken, samples of each of them, and samples of each run."""
+
+    steps: int
+    step: int
+    run: int
+
+    @classmethod
+    def of(cls, lesson: Lesson, index: Index, shapes: Shapes, weights: int, rows: int) -> "_Pace":
+        """What can be afforded for a network with so many elements in its weights."""
+        given = lesson.samples.take(next(lesson.samples.drawn(1)))
+        assumed = sum(math.prod(shapes.inputs[name]) for name in index.inputs if name in shapes.inputs)
+        larger = sum(value.size for value in given.values()) / lesson.samples.per_run / max(assumed, 1)
+        floats = larger * sum(math.prod(s) for name, s in shapes.shapes.items() if name not in index.constants)
+        step = int(np.clip(min(len(lesson.samples) // _FINE, _ROWS // rows), 1, _STEP))
+        own, others = lesson.macs
+        macs = larger * (own + _ASKED * others * lesson.mixed)
+        each = macs + _PER_ELEMENT * floats + _PER_WEIGHT * weights / step
+        count, cost = max(len(lesson.samples), 1), _COST if lesson.limited else 10 * _COST
+        steps = int(min(cost / (each * count), _PASSES) * count / step)
+        if lesson.limited and steps < _FEWEST:
+            raise ModelError(f"{steps} steps are all that it may cost, which is too few")
+        return cls(max(steps, 1), step, int(np.clip(_ROOM / floats, 1, step)))
 
 
 class _Descent:
@@ -145,80 +199,27 @@ class _Descent:
         if not len(lesson.examined):
             raise ModelError("no samples are left to tell whether it helps")
         proto = raised(_copied(lesson.pruned))
-        index = Index(proto)
-        shapes = infer_shapes(index, Model(proto).skeleton(), lesson.input_shapes)
+        index, shapes = _looked_at(proto, lesson)
         moved = [name for name in trained(index, shapes) if name in lesson.free]
         if not moved:
             raise ModelError("no weight of floats could be moved")
         self.weights = {name: np.array(Model(proto).array(index.weights[name]), np.float32) for name in moved}
-        floats = self._floats(shapes, index)
-        self.limit = int(np.clip(1e9 / (16 * floats), 1, _STEP))
-        self._original = self._opened_original()
-        self.answers, rows = self._known(shapes)
-        self.step = int(np.clip(min(len(lesson.samples) // _FINE, _ROWS // rows), 1, _STEP))
-        self.limit, self.steps = min(self.limit, self.step), self._afforded(floats)
-        told, self._targets = with_distance(proto, self.answers, shapes)
+        self._original = _Original(lesson, shapes)
+        elements = sum(weight.size for weight in self.weights.values())
+        self.pace = _Pace.of(lesson, index, shapes, elements, self._original.rows)
+        told, self._targets = with_distance(proto, self._original.answers, shapes)
         _give(proto, self.weights)
-        gradient = differentiate(proto, moved, loss=Loss("total", told), outputs=[], input_shapes=self._assumed(shapes))
+        assumed = shapes.inputs | {name: shapes.shapes[tensor] for tensor, name in self._targets.items()}
+        gradient = differentiate(proto, moved, loss=Loss("total", told), outputs=[], input_shapes=assumed)
         self._of, self._loss = gradient.of, gradient.loss
         self._samples = lesson.samples if lesson.mixed else self._answered(lesson.samples)
         self._session = Session(gradient.proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
-
-    def _floats(self, shapes: Shapes, index: Index) -> float:
-        """Elements of all activations of a sample."""
-        samples, own = self.lesson.samples, [shapes.inputs[name] for name in index.inputs if name in shapes.inputs]
-        given = samples.take(next(samples.drawn(1)))
-        elements = sum(given[name].size for name in index.inputs if name in given) / samples.per_run
-        self._larger = elements / max(sum(map(math.prod, own)), 1)
-        return self._larger * sum(math.prod(s) for name, s in shapes.shapes.items() if name not in index.constants)
-
-    def _afforded(self, floats: float) -> int:
-        """Steps that are taken."""
-        lesson = self.lesson
-        macs = self._larger * (lesson.macs[0] + _ASKED * lesson.macs[1] * lesson.mixed)
-        stepped = _PER_WEIGHT * sum(weight.size for weight in self.weights.values()) / self.step
-        each = macs + _PER_ELEMENT * floats + stepped
-        cost = _COST if lesson.limited else 10 * _COST
-        passes = min(cost / (each * max(len(lesson.samples), 1)), _PASSES)
-        steps = int(passes * len(lesson.samples) / self.step)
-        if lesson.limited and steps < _FEWEST:
-            raise ModelError(f"{max(steps, 0)} steps are all that it may cost, which is too few")
-        return max(steps, 1)
-
-    def _assumed(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-        return shapes.inputs | {name: shapes.shapes[tensor] for tensor, name in self._targets.items()}
-
-    def _opened_original(self) -> Session:
-        """The original, with all that it may be compared in."""
-        proto = _copied(self.lesson.original)
-        index = Index(proto)
-        shapes = infer_shapes(index, Model(proto).skeleton(), self.lesson.input_shapes)
-        self.answers, self._sizes = answers_of(index, shapes), shapes.shapes
-        known = {value.name for value in proto.graph.output}
-        proto.graph.output.extend(ValueInfoProto(name=a.tensor) for a in self.answers if a.tensor not in known)
-        return Session(proto.SerializeToString(), self.lesson.providers, effort=Effort(fast=True))
-
-    def _known(self, shapes: Shapes) -> tuple[list[Answer], int]:
-        """Answers that the pruned network has, too, with their spread, and how many rows of scores a sample has."""
-        rows = next(self.lesson.samples.drawn(self.limit))
-        there = [each for each in self.answers if shapes.shapes.get(each.tensor) == self._sizes[each.tensor]]
-        told = self._asked(self.lesson.samples.take(rows), there)
-        found = list(graded(there, told))
-        if not found:
-            raise ModelError("no output of the original tells samples apart")
-        count = len(rows) * self.lesson.samples.per_run
-        scored = [told[a.tensor].size / told[a.tensor].shape[a.axis] for a in found if a.axis is not None]
-        return found, max([1, *(int(each / count) for each in scored)])
-
-    def _asked(self, feeds: Feeds, answers: Sequence[Answer]) -> dict[str, NDArray[Any]]:
-        return self._original.run(feeds, [answer.tensor for answer in answers])
 
     def _answered(self, samples: Samples) -> Samples:
         """Samples with what the original makes of them beside them, where so much may be kept."""
         made = list[Feeds]()
         for feeds in samples.batches:
-            found = self._asked(feeds, self.answers)
-            made.append({self._targets[tensor]: value for tensor, value in found.items()})
+            made.append({self._targets[tensor]: value for tensor, value in self._original(feeds).items()})
             if sum(value.nbytes for value in made[0].values()) * len(samples.batches) > _HELD:
                 return samples
         return samples.beside(made)
@@ -227,29 +228,28 @@ class _Descent:
         """Samples, and what the original makes of them."""
         if all(name in feeds for name in self._targets.values()):
             return feeds
-        answers = self._asked(feeds, self.answers)
-        return {**feeds, **{self._targets[tensor]: value for tensor, value in answers.items()}}
+        return {**feeds, **{self._targets[tensor]: value for tensor, value in self._original(feeds).items()}}
 
     def _distance(self, weights: Arrays) -> float:
         """Distance of the answers on the samples examined, each counted once."""
         total, count = 0.0, 0
-        for rows in self.lesson.examined.drawn(self.limit):
+        for rows in self.lesson.examined.drawn(self.pace.run):
             found = self._session.run({**self._told(self.lesson.examined.take(rows)), **weights}, [self._loss])
             total, count = total + len(rows) * float(found[self._loss]), count + len(rows)
         return total / count
 
     def _endless(self, rng: np.random.Generator) -> Iterator[Rows]:
         while True:
-            yield from self._samples.drawn(self.limit, rng)
+            yield from self._samples.drawn(self.pace.run, rng)
 
     def run(self, advance: Callable[[], None]) -> Distilled:
         """Go downhill; what was there before stays where that is nearer."""
         rng = np.random.default_rng([self.lesson.seed, 12])
         before = self._distance(self.weights)
-        weights, adam, runs, seen = self.weights, _Adam(self.weights, self.steps), self._endless(rng), 0
-        for step in range(self.steps):
+        weights, adam, runs, seen = self.weights, _Adam(self.weights, self.pace.steps), self._endless(rng), 0
+        for step in range(self.pace.steps):
             total, count = dict[str, NDArray[np.float32]](), 0
-            while count < self.step:
+            while count < self.pace.step:
                 rows = next(runs)
                 taken = self._samples.mixed(rows, rng) if self.lesson.mixed else self._samples.take(rows)
                 feeds = self._told(taken)
@@ -263,12 +263,12 @@ class _Descent:
             slopes = {name: value / np.float32(count) for name, value in total.items()}
             if not all(np.isfinite(slope).all() for slope in slopes.values()):
                 break
-            weights = adam.step(weights, slopes, _rate(step, self.steps))
+            weights = adam.step(weights, slopes, _rate(step, self.pace.steps))
             advance()
         finite = all(np.isfinite(weight).all() for weight in weights.values())
         after = self._distance(weights) if finite else math.inf
         better = math.isfinite(after) and after < before
-        return Distilled(weights if better else {}, self.steps, seen, before, after)
+        return Distilled(weights if better else {}, self.pace.steps, seen, before, after)
 
 
 def _rate(step: int, steps: int) -> float:
@@ -300,6 +300,11 @@ class _Adam:
             size = np.float32(rate * self._sizes[name] * math.sqrt(1 - _SQUARE**self._steps) / (1 - _MEAN**self._steps))
             made[name] = np.asarray(weight - size * mean / (np.sqrt(square) + np.float32(_TINY)), np.float32)
         return made
+
+
+def _looked_at(proto: ModelProto, lesson: Lesson) -> tuple[Index, Shapes]:
+    index = Index(proto)
+    return index, infer_shapes(index, Model(proto).skeleton(), lesson.input_shapes)
 
 
 def _copied(proto: ModelProto) -> ModelProto:
