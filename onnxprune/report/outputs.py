@@ -62,8 +62,8 @@ def _distilled(entry: Facts | None, data: Facts) -> list[str]:
         return [f"Distilled weights were not kept: on {data['examined']} others the answers were no nearer."]
     before, after = (math.sqrt(entry[when]) for when in ("before", "after"))
     steps = many(entry["steps"], "step", "steps")
-    change = f"from {before:.1%} of their spread to {after:.1%}"
-    return [f"All weights were then distilled in {steps}: answers to {data['examined']} others are {change} away."]
+    change = f"from {before:.1%} of the answers' spread to {after:.1%}"
+    return [f"All weights were then distilled in {steps}: the distance on {data['examined']} others went {change}."]
 
 
 def fidelity_lines(facts: Facts) -> list[Text]:
