@@ -2,9 +2,10 @@
 
     w ← w − η √s · rms(w₀) / (√L ⁴√|w|) · Adam,   η growing to its peak and falling from it as half a cosine
 
-|w| are the elements of a weight, L the weights that move and s the steps: one changes what a layer makes by as much
-whatever its width and the depth of the network, and less where few are left to mend what it breaks. Derivatives are a
-network of their own (`gradient`), of which weights are inputs.
+|w| are the elements of a weight, L the weights that move and s the steps, or the samples where they are fewer: a step
+changes what a layer makes by as much whatever its width and the depth of the network, and less where few steps are left
+to mend what it breaks, or few samples say where to go. Derivatives are a network of their own (`gradient`), of which
+weights are inputs.
 
 References
 ----------
@@ -207,6 +208,7 @@ class _Descent:
         self._original = _Original(lesson, shapes)
         elements = sum(weight.size for weight in self.weights.values())
         self.pace = _Pace.of(lesson, index, shapes, elements, self._original.rows)
+        self._far = min(self.pace.steps, len(lesson.samples) * self._original.rows)
         told, self._targets = with_distance(proto, self._original.answers, shapes)
         _give(proto, self.weights)
         assumed = shapes.inputs | {name: shapes.shapes[tensor] for tensor, name in self._targets.items()}
@@ -246,7 +248,7 @@ class _Descent:
         """Go downhill; what was there before stays where that is nearer."""
         rng = np.random.default_rng([self.lesson.seed, 12])
         before = self._distance(self.weights)
-        weights, adam, runs, seen = self.weights, _Adam(self.weights, self.pace.steps), self._endless(rng), 0
+        weights, adam, runs, seen = self.weights, _Adam(self.weights, self._far), self._endless(rng), 0
         for step in range(self.pace.steps):
             total, count = dict[str, NDArray[np.float32]](), 0
             while count < self.pace.step:
@@ -280,8 +282,8 @@ def _rate(step: int, steps: int) -> float:
 class _Adam:
     """Steps in terms of the weights as they were first."""
 
-    def __init__(self, weights: Arrays, steps: int) -> None:
-        deep = _RATE * math.sqrt(steps / max(sum(weight.ndim > 1 for weight in weights.values()), 1))
+    def __init__(self, weights: Arrays, far: int) -> None:
+        deep = _RATE * math.sqrt(far / max(sum(weight.ndim > 1 for weight in weights.values()), 1))
         self._sizes = {
             n: deep * math.sqrt(np.mean(np.square(w, dtype=np.float64))) / w.size**0.25 for n, w in weights.items()
         }
