@@ -213,6 +213,8 @@ def plan_model(
         return decide(ground, options, clock) if options.max_drop is None else search(ground, options, clock)
     analysis = _analysed(model, options, clock)
     refiner, learns = None, _replays_refit(replay, options)
+    if options.distill == "auto" and learns:
+        options = replace(options, distill=replay.request.get("distill", "off"))
     if learns or options.examines:
         with clock.stage("calibrate"):
             refiner = open_refiner(analysis, _as_planned(options, replay), learns=learns)

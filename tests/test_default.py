@@ -85,10 +85,11 @@ def _distance(path: Path, model: ModelProto, pictures: np.ndarray[Any, Any]) -> 
     return float(np.linalg.norm(after - before) / np.linalg.norm(before))
 
 
+@pytest.mark.parametrize("distill", ["off", "auto", "on"])
 @pytest.mark.parametrize("make", [dense, convolutional])
-def test_a_plan_replayed_gives_the_same_bytes(command: Command, make: Callable[[], ModelProto]) -> None:
+def test_a_plan_replayed_gives_the_same_bytes(command: Command, make: Callable[[], ModelProto], distill: str) -> None:
     path, plan, again = command.put(make()), command.folder / "plan.json", command.folder / "again.json"
-    made = prune(command, path, "--ratio", "0.4", "--plan", plan)
+    made = prune(command, path, "--ratio", "0.4", "--plan", plan, "--distill", distill)
     out, second = command.folder / "out.onnx", command.folder / "second.onnx"
     command.done(path, second, *FEW, "--replay", plan, "--plan", again)
     assert out.read_bytes() == second.read_bytes() and plan.read_bytes() == again.read_bytes()

@@ -148,9 +148,8 @@ class _Original:
     def __init__(self, lesson: Lesson, pruned: Shapes) -> None:
         proto = _copied(lesson.original)
         index, shapes = _looked_at(proto, lesson)
-        there = [
-            each for each in answers_of(index, shapes) if shapes.shapes[each.tensor] == pruned.shapes.get(each.tensor)
-        ]
+        found, sizes = answers_of(index, shapes), pruned.shapes
+        there = [a for a in found if a.tensor in sizes and sizes[a.tensor] == shapes.shapes.get(a.tensor)]
         known = {value.name for value in proto.graph.output}
         proto.graph.output.extend(ValueInfoProto(name=each.tensor) for each in there if each.tensor not in known)
         self._session = Session(proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
