@@ -29,6 +29,9 @@ from onnxprune.validate import Accuracy
 
 __all__ = ["Decision", "Ground", "Tried", "decide", "refitted"]
 
+_MOVED = 1e8
+"""Parameters up to which weights are distilled by default: they are in memory some eight times then."""
+
 
 class Tried(NamedTuple):
     """A ratio, the share of the measure that went for it, and the accuracy that was left."""
@@ -198,6 +201,9 @@ def _distilled(decision: Decision, options: Options, clock: Clock) -> Decision:
     """
     analysis, plan, refiner = decision.analysis, decision.plan, decision.refiner
     assert refiner is not None
+    params = analysis.total("params")
+    if options.distill == "auto" and params > _MOVED:
+        return replace(decision, distilled={"none": f"{params / 1e6:,.0f} million are moved by --distill on alone"})
     whole = analysis.model.copy()
     ready = decision.renewed(whole, options)
     where = places(ready.index, ready.coupling, plan)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 import onnxprune
+from onnxprune import decide
 from onnxprune.analysis import analyse
 from onnxprune.calibrate.calibration import Slot, Slots
 from onnxprune.distill import Samples, answers_of, descent
@@ -178,6 +179,12 @@ def test_too_much_to_be_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descent, "_COST", 1e6)
     assert "too few" in pruned(dense(), {"x0": drawn(256, 20)}).report["distill"]["none"]
     assert pruned(dense(), {"x0": drawn(256, 20)}, distill="on").report["distill"]["steps"] >= 1
+
+
+def test_large_networks_on_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "_MOVED", 100)
+    assert "--distill on" in pruned(dense(), {"x0": drawn(256, 20)}).report["distill"]["none"]
+    assert pruned(dense(), {"x0": drawn(256, 20)}, distill="on").report["distill"]["steps"]
 
 
 # --- answers
