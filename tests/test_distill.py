@@ -338,6 +338,19 @@ def test_mixed_samples_lie_between_two() -> None:
     assert (found.argmax(axis=1) == np.tile([0, 1, 2], 40)).mean() > 0.95 and len(np.unique(found)) > 40
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 9])
+def test_samples_are_parted_in_their_order(parts: int) -> None:
+    rows = drawn(5, 3)
+    batch = {"x": rows, "k": np.ones((1, 3), np.float32)}
+    made = Samples([batch], slots(("x", 0, "f4"), ("k", None, "f4"))).split(batch, parts)
+    assert [len(part["x"]) for part, _ in made] == [count for _, count in made] and len(made) == min(parts, 5)
+    assert max(count for _, count in made) - min(count for _, count in made) <= 1
+    assert np.array_equal(np.concatenate([part["x"] for part, _ in made]), rows) and all(
+        "k" in part for part, _ in made
+    )
+    assert len(Samples([batch], slots(("x", 0, "f4"), fixed=True)).split(batch, parts)) == 1
+
+
 def test_whole_numbers_are_not_mixed() -> None:
     batch = {"x": drawn(4, 3), "ids": np.arange(12, dtype=np.int64).reshape(4, 3)}
     samples = Samples([batch], slots(("x", 0, "f4"), ("ids", 0, "i8")))

@@ -15,6 +15,7 @@ G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", 
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ _PASSES, _FEWEST = 30, 64
 _COST, _ASKED, _PER_ELEMENT, _PER_WEIGHT = 6e11, 0.25, 72.0, 20.0
 """What it may cost, in multiply-accumulates of the pruned network's forward pass; and what one of the original's takes
 in terms of these, an element of an activation, and a weight in a step."""
+_SHARDS = 2
+"""Parts that a step is run in side by side: nodes of derivatives are too small for several threads each."""
 _ROOM = 6e7
 """Elements of the activations of a run."""
 _HELD = 1 << 28
@@ -248,28 +251,39 @@ class _Descent:
         rng = np.random.default_rng([self.lesson.seed, 12])
         before = self._distance(self.weights)
         weights, adam, runs, seen = self.weights, _Adam(self.weights, self._far), self._endless(rng), 0
-        for step in range(self.pace.steps):
-            total, count = dict[str, NDArray[np.float32]](), 0
-            while count < self.pace.step:
-                rows = next(runs)
-                taken = self._samples.mixed(rows, rng) if self.lesson.mixed else self._samples.take(rows)
-                feeds = self._told(taken)
-                found = self._session.run({**feeds, **weights}, list(self._of.values()))
-                own = len(rows) * self._samples.per_run
-                for name, output in self._of.items():
-                    part = found[output] * np.float32(own)
-                    total[name] = total[name] + part if name in total else part
-                count += own
-            seen += count
-            slopes = {name: value / np.float32(count) for name, value in total.items()}
-            if not all(np.isfinite(slope).all() for slope in slopes.values()):
-                break
-            weights = adam.step(weights, slopes, _rate(step, self.pace.steps))
-            advance()
+        with ThreadPoolExecutor(_SHARDS) as pool:
+            for step in range(self.pace.steps):
+                slopes, count = self._slopes(weights, runs, rng, pool)
+                seen += count
+                if not all(np.isfinite(slope).all() for slope in slopes.values()):
+                    break
+                weights = adam.step(weights, slopes, _rate(step, self.pace.steps))
+                advance()
         finite = all(np.isfinite(weight).all() for weight in weights.values())
         after = self._distance(weights) if finite else math.inf
         better = math.isfinite(after) and after < before
         return Distilled(weights if better else {}, self.pace.steps, seen, before, after)
+
+    def _slopes(
+        self, weights: Arrays, runs: Iterator[Rows], rng: np.random.Generator, pool: Executor
+    ) -> tuple[Arrays, int]:
+        """Mean derivatives of the next samples, and how many they are; they are run in parts, side by side."""
+        parts, count = list[tuple[Feeds, int]](), 0
+        while count < self.pace.step:
+            rows = next(runs)
+            taken = self._samples.mixed(rows, rng) if self.lesson.mixed else self._samples.take(rows)
+            parts += self._samples.split(taken, _SHARDS)
+            count += len(rows) * self._samples.per_run
+
+        def run(part: tuple[Feeds, int]) -> Arrays:
+            return self._session.run({**self._told(part[0]), **weights}, list(self._of.values()))
+
+        total: Arrays = {}
+        for (_, own), found in zip(parts, pool.map(run, parts), strict=True):
+            for name, output in self._of.items():
+                mean = found[output] * np.float32(own / count)
+                total[name] = total[name] + mean if name in total else mean
+        return total, count
 
 
 def _rate(step: int, steps: int) -> float:

@@ -121,6 +121,31 @@ class Samples:
                 made[name] = np.stack([self.batches[batch][name].take(row, axis) for batch, row in rows], axis)
         return made
 
+    def split(self, feeds: Feeds, parts: int) -> list[tuple[Feeds, int]]:
+        """Part samples that were put together, as evenly as can be.
+
+        Parameters
+        ----------
+        feeds : dict of str to ndarray
+        parts : int
+            At most; batches of a fixed size stay whole.
+
+        Returns
+        -------
+        list of (dict of str to ndarray, int)
+            With how many samples each has.
+        """
+        if self._whole:
+            return [(feeds, self.per_run)]
+        count = self._count(feeds)
+        ends = np.arange(1, min(parts, count)) * count // min(parts, count)
+        pieces = dict[str, Sequence[NDArray[Any]]]()
+        for name, value in feeds.items():
+            axis = self._axes.get(name)
+            pieces[name] = [value] * (len(ends) + 1) if axis is None else np.split(value, ends, axis)
+        made = [{name: own[number] for name, own in pieces.items()} for number in range(len(ends) + 1)]
+        return [(part, self._count(part)) for part in made]
+
     def mixed(self, rows: Rows, rng: np.random.Generator) -> Feeds:
         """Put samples together, each mixed with any other one; shares are drawn evenly, the larger is its own.
 
