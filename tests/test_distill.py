@@ -136,6 +136,13 @@ def test_half_precision_stays_half() -> None:
     assert onnx.TensorProto.FLOAT not in kinds
 
 
+def test_one_number_of_one_sample_at_a_time() -> None:
+    net = Net(seed=6)
+    x = net.add("Relu", net.gemm(net.input(1, 8), 24, 8))
+    proto = net.done(net.gemm(net.add("Relu", net.gemm(x, 24, 24)), 1, 24))
+    assert pruned(proto, {proto.graph.input[0].name: drawn(400, 8)}).report["distill"]["kept"]
+
+
 def test_batches_of_a_fixed_size_are_learnt_from_as_they_are() -> None:
     proto = dense()
     for value in (*proto.graph.input, *proto.graph.output):
@@ -215,7 +222,9 @@ def test_what_a_decision_is_made_of() -> None:
 
 def test_answers_that_tell_nothing_are_left_out() -> None:
     found = {"a": drawn(8, 3), "b": np.ones((8, 3), np.float32), "c": np.full((8, 3), np.nan), "d": drawn(8, 3)}
-    made = list(graded([Answer(name, axis) for name, axis in zip("abcd", (None, None, None, 1), strict=True)], found))
+    asked = [Answer(name, axis) for name, axis in zip("abcd", (None, None, None, 1), strict=True)]
+    parted = [{name: value[part] for name, value in found.items()} for part in (slice(0, 1), slice(1, 8))]
+    made = list(graded(asked, parted))
     assert [answer.tensor for answer in made] == ["a", "d"]
     assert made[0].spread == pytest.approx(found["a"].std())
     assert made[1].spread == pytest.approx(found["d"].std(axis=1).mean())

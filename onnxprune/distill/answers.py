@@ -93,25 +93,28 @@ def _scores_behind(name: str, index: Index, shapes: Shapes) -> Answer | None:
     return None
 
 
-def graded(answers: Sequence[Answer], found: Mapping[str, NDArray[Any]]) -> Iterator[Answer]:
+def graded(answers: Sequence[Answer], runs: Sequence[Mapping[str, NDArray[Any]]]) -> Iterator[Answer]:
     """Find out how far the original's answers spread; those that are always the same, or not finite, tell nothing.
 
     Parameters
     ----------
     answers : sequence of Answer
-    found : mapping of str to ndarray
-        What the original gives for some samples.
+    runs : sequence of mapping of str to ndarray
+        What the original gives for some samples, batch by batch.
 
     Yields
     ------
     Answer
     """
     for answer in answers:
-        value = found[answer.tensor].astype(np.float64)
-        if value.size and np.isfinite(value).all():
-            spread = float(value.std() if answer.axis is None else value.std(axis=answer.axis).mean())
-            if spread > 1e-6 * np.abs(value).max():
-                yield Answer(answer.tensor, answer.axis, spread)
+        values = [run[answer.tensor].astype(np.float64) for run in runs]
+        flat = np.concatenate([value.ravel() for value in values])
+        if flat.size and np.isfinite(flat).all():
+            axis = answer.axis
+            rows = [] if axis is None else [value.std(axis=axis).ravel() for value in values]
+            spread = float(flat.std() if axis is None else np.concatenate(rows).mean())
+            if spread > 1e-6 * np.abs(flat).max():
+                yield Answer(answer.tensor, axis, spread)
 
 
 def with_distance(proto: ModelProto, answers: Sequence[Answer], shapes: Shapes) -> tuple[str, dict[str, str]]:

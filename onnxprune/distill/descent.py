@@ -156,13 +156,22 @@ class _Original:
         known = {value.name for value in proto.graph.output}
         proto.graph.output.extend(ValueInfoProto(name=each.tensor) for each in there if each.tensor not in known)
         self._session = Session(proto.SerializeToString(), lesson.providers, effort=Effort(fast=True))
-        rows = next(lesson.samples.drawn(_STEP))
-        told = self._session.run(lesson.samples.take(rows), [each.tensor for each in there])
-        self.answers: list[Answer] = list(graded(there, told))
+        names, samples = [each.tensor for each in there], lesson.samples
+        drawn, count = [], 0
+        for rows in samples.drawn(_STEP):
+            drawn.append(self._session.run(samples.take(rows), names))
+            count += len(rows) * samples.per_run
+            if count >= _STEP:
+                break
+        self.answers: list[Answer] = list(graded(there, drawn))
         if not self.answers:
             raise ModelError("no output of the original tells samples apart")
-        scored = [told[a.tensor].size / told[a.tensor].shape[a.axis] for a in self.answers if a.axis is not None]
-        self.rows = max([1, *(int(each / (len(rows) * lesson.samples.per_run)) for each in scored)])
+        scored = [
+            sum(run[a.tensor].size // run[a.tensor].shape[a.axis] for run in drawn)
+            for a in self.answers
+            if a.axis is not None
+        ]
+        self.rows = max([1, *(each // count for each in scored)])
         """Rows of scores that there are of a sample."""
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
