@@ -105,7 +105,10 @@ class Decision:
     def made(self, options: Options) -> Model:
         """Carry the plan out on a copy of the analysed network, in memory, to be run."""
         model = self.analysis.model.copy()
-        ready = self.renewed(model, options)
+        return self.cut(model, self.renewed(model, options))
+
+    def cut(self, model: Model, ready: Analysis) -> Model:
+        """Carry the plan out on a network that has its readers' new weights, in place; returns it."""
         apply(model, Index(model.proto), ready.shapes, ready.coupling, self.plan)
         return model
 
@@ -210,7 +213,7 @@ def _distilled(decision: Decision, options: Options, clock: Clock) -> Decision:
     slots = Slots.of(Network(analysis.model, analysis.index, analysis.shapes))
     macs = analysis.total("macs")
     lesson = Lesson(
-        widened(decision.made(options)),
+        widened(decision.cut(whole.copy(), ready)),
         refiner.work.proto,
         Samples(refiner.data.batches, slots),
         Samples(refiner.examined, slots),

@@ -15,7 +15,10 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import CPU
 from onnxprune.shapes.infer import Shapes
 
-__all__ = ["Batch", "Calibration", "Network", "Slot", "Slots", "batched"]
+__all__ = ["PER_ELEMENT", "Batch", "Calibration", "Network", "Slot", "Slots", "batched", "elements"]
+
+PER_ELEMENT = 72.0
+"""Multiply-accumulates that take as long as one element of an activation does, where a network is differentiated."""
 
 # Bytes that all tensors of a batch may have together, where any of them may be asked for, and its samples at most.
 _BATCH_BYTES = 1 << 28
@@ -194,15 +197,19 @@ def _slot(value: ValueInfoProto, shapes: Shapes, axis: int | None) -> Slot:
     return Slot(value.name, dims, shape, dtype, axis)
 
 
+def elements(index: Index, shapes: Shapes) -> float:
+    """Elements of all that a network computes, at the sizes that are assumed."""
+    return float(sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants))
+
+
 def _affordable(network: Network) -> int:
     """Samples per run that are fast and bounded in memory; one where the network does not take more."""
     index, shapes = network.index, network.shapes
     grown = [any(shapes.batches.get(name, ())) for name in index.outputs if name in shapes.shapes]
     if grown and not any(grown):
         return 1
-    floats = (np.prod(shape, dtype=float) for name, shape in shapes.shapes.items() if name not in index.constants)
     batch = max((shapes.inputs[name][0] for name in shapes.inputs if shapes.inputs[name]), default=1)
-    return int(np.clip(network.room * batch / max(4 * sum(floats), 1), 1, _LARGEST_BATCH))
+    return int(np.clip(network.room * batch / max(4 * elements(index, shapes), 1), 1, _LARGEST_BATCH))
 
 
 def batched(samples: Iterable[tuple[int, Feeds]], slots: Slots) -> Iterator[Batch]:

@@ -12,14 +12,13 @@ D. Field, "Relations between the statistics of natural images and the response p
 1987; A. Mordvintsev, C. Olah, M. Tyka, "Inceptionism", 2015, for pictures that are moved by a network's own answers.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibrate.calibration import Network, Slot, Slots
+from onnxprune.calibrate.calibration import PER_ELEMENT, Network, Slot, Slots, elements
 from onnxprune.calibrate.layout import channel_axis
 from onnxprune.calibrate.respond import answers_of, fed, misfit
 from onnxprune.calibrate.scale import Scale
@@ -35,9 +34,8 @@ _JUDGED = 256
 """Pictures that are compared with what BatchNormalization has stored."""
 _PLACES = 16
 """A picture is moved about by up to its size over this."""
-_COST, _PER_ELEMENT = 1e12, 72.0
-"""What it may cost, in multiply-accumulates of the forward pass; and as many as take as long as one element of an
-activation does."""
+_COST = 1e12
+"""What it may cost, in multiply-accumulates of the forward pass."""
 
 
 def moved(
@@ -66,8 +64,8 @@ def moved(
     index, shapes = network.index, network.shapes
     (answer,) = answers_of(network)
     size = max((shape[0] for shape in shapes.inputs.values() if shape), default=1)
-    floats = sum(math.prod(shape) for name, shape in shapes.shapes.items() if name not in index.constants) / size
-    steps = min(_STEPS, int(_COST / (len(pictures) * (macs + _PER_ELEMENT * floats))))
+    each = macs + PER_ELEMENT * elements(index, shapes) / size
+    steps = min(_STEPS, int(_COST / (len(pictures) * each)))
     if steps < _FEWEST:
         return None
     maker = index.producer.get(answer)
@@ -79,7 +77,7 @@ def moved(
         session = Session(gradient.proto.SerializeToString(), network.providers, effort=Effort(fast=True))
     except ModelError:
         return None
-    slope, batch = gradient.of[slot.name], Slots.of(network).batch
+    slope, slots = gradient.of[slot.name], Slots.of(network)
 
     def sloped(values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Derivative by pictures, but for a factor."""
@@ -91,8 +89,9 @@ def moved(
         return np.flip(found, 1) if scale.reverse else found
 
     made = pictures.copy()
-    for first in range(0, len(pictures) // batch * batch if Slots.of(network).fixed else len(pictures), batch):
-        part = slice(first, first + batch)
+    last = len(pictures) // slots.batch * slots.batch if slots.fixed else len(pictures)
+    for first in range(0, last, slots.batch):
+        part = slice(first, first + slots.batch)
         try:
             made[part] = _walked(pictures[part], sloped, steps, rng)
         except ModelError:

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, ValueInfoProto
 
+from onnxprune.calibrate.calibration import PER_ELEMENT, elements
 from onnxprune.calibrate.feeds import Feeds
 from onnxprune.distill.answers import Answer, answers_of, graded, with_distance
 from onnxprune.distill.samples import Rows, Samples
@@ -32,6 +33,7 @@ from onnxprune.graph.index import Index
 from onnxprune.graph.model import Model
 from onnxprune.graph.runtime import Effort, Session
 from onnxprune.rewrite import trained
+from onnxprune.salience.slopes import as_inputs
 from onnxprune.shapes.infer import Shapes, infer_shapes
 
 __all__ = ["Distilled", "Lesson", "distill"]
@@ -46,9 +48,9 @@ _WARM = 0.1
 """Share of the steps in which they grow to that."""
 _PASSES, _FEWEST = 30, 64
 """Passes over the samples at most, and steps that are worth to be begun."""
-_COST, _ASKED, _PER_ELEMENT, _PER_WEIGHT = 6e11, 0.25, 72.0, 20.0
+_COST, _ASKED, _PER_WEIGHT = 6e11, 0.25, 20.0
 """What it may cost, in multiply-accumulates of the pruned network's forward pass; and what one of the original's takes
-in terms of these, an element of an activation, and a weight in a step."""
+in terms of these, and a weight in a step."""
 _SHARDS = 2
 """Parts that a step is run in side by side: nodes of derivatives are too small for several threads each."""
 _ROOM = 6e7
@@ -193,11 +195,11 @@ class _Pace:
         given = lesson.samples.take(next(lesson.samples.drawn(1)))
         assumed = sum(math.prod(shapes.inputs[name]) for name in index.inputs if name in shapes.inputs)
         larger = sum(value.size for value in given.values()) / lesson.samples.per_run / max(assumed, 1)
-        floats = larger * sum(math.prod(s) for name, s in shapes.shapes.items() if name not in index.constants)
+        floats = larger * elements(index, shapes)
         step = int(np.clip(min(len(lesson.samples) // _FINE, _ROWS // rows), 1, _STEP))
         own, others = lesson.macs
         macs = larger * (own + _ASKED * others * lesson.mixed)
-        each = macs + _PER_ELEMENT * floats + _PER_WEIGHT * weights / step
+        each = macs + PER_ELEMENT * floats + _PER_WEIGHT * weights / step
         count, cost = max(len(lesson.samples), 1), _COST if lesson.limited else 10 * _COST
         steps = int(min(cost / (each * count), _PASSES) * count / step)
         if lesson.limited and steps < _FEWEST:
@@ -215,13 +217,12 @@ class _Descent:
         moved = [name for name in trained(index, shapes) if name in lesson.free]
         if not moved:
             raise ModelError("no weight of floats could be moved")
-        self.weights = {name: np.array(Model(proto).array(index.weights[name]), np.float32) for name in moved}
+        self.weights = as_inputs(proto, set(moved))
         self._original = _Original(lesson, shapes)
-        elements = sum(weight.size for weight in self.weights.values())
-        self.pace = _Pace.of(lesson, index, shapes, elements, self._original.rows)
+        size = sum(weight.size for weight in self.weights.values())
+        self.pace = _Pace.of(lesson, index, shapes, size, self._original.rows)
         self._far = min(self.pace.steps, len(lesson.samples) * self._original.rows)
         told, self._targets = with_distance(proto, self._original.answers, shapes)
-        _give(proto, self.weights)
         assumed = shapes.inputs | {name: shapes.shapes[tensor] for tensor, name in self._targets.items()}
         gradient = differentiate(proto, moved, loss=Loss("total", told), outputs=[], input_shapes=assumed)
         self._of, self._loss = gradient.of, gradient.loss
@@ -335,15 +336,3 @@ def _copied(proto: ModelProto) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(proto)
     return copy
-
-
-def _give(proto: ModelProto, weights: Arrays) -> None:
-    """Turn initializers into inputs, in place."""
-    graph = proto.graph
-    left = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name not in weights]
-    del graph.initializer[:]
-    graph.initializer.extend(left)
-    declared = {value.name for value in graph.input}
-    for name, value in weights.items():
-        if name not in declared:
-            graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))

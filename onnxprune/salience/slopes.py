@@ -18,7 +18,7 @@ from onnxprune.salience.flow import FLOWS_IN, flow_of
 from onnxprune.salience.seeds import seeds_of
 from onnxprune.shapes.infer import Shapes, infer_shapes
 
-__all__ = ["FlowSlopes", "loss_slopes", "ones_for", "ways"]
+__all__ = ["FlowSlopes", "as_inputs", "loss_slopes", "ones_for", "ways"]
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -93,7 +93,7 @@ class FlowSlopes:
         index = Index(proto)
         shapes = infer_shapes(index, Model(proto).skeleton(), input_shapes)
         flow = flow_of(_ended(proto, index, shapes), index.inputs, shapes.inputs).proto
-        given = _as_inputs(flow, set(weights))
+        given = as_inputs(flow, set(weights))
         gradient = differentiate(flow, list(weights), input_shapes=shapes.inputs)
         self._of = gradient.of
         self._session = Session(gradient.proto.SerializeToString(), providers, effort=Effort(fast=True))
@@ -172,7 +172,7 @@ def _ended(proto: ModelProto, index: Index, shapes: Shapes) -> ModelProto:
     return copy
 
 
-def _as_inputs(proto: ModelProto, names: set[str]) -> Feeds:
+def as_inputs(proto: ModelProto, names: set[str]) -> Feeds:
     """Turn initializers into inputs, in place; returns their values."""
     graph, index = proto.graph, Index(proto)
     given = {name: Model(proto).array(index.weights[name]) for name in names}
